@@ -1,0 +1,3 @@
+"""plugrun: a daemonless container engine assembled from installed drivers."""
+
+__version__ = "0.1.0"

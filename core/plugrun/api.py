@@ -1,0 +1,418 @@
+"""The plugin API, version 1.0: the only module of the engine that a plugin imports.
+
+A plugin is an installed distribution with an entry point in the group ``plugrun`` that names a module (or
+an object) carrying functions marked with :data:`hookimpl`; ``plugrun.hookspecs`` describes each hook.
+Storage and network drivers are declared by hooks and then called by the core as plain typed objects.
+
+Words used throughout, after containerd's snapshotter:
+
+*key*
+    the name of an **active** snapshot (a container's writable layer) or of a **view** (read-only).
+*name*
+    the name of a **committed** snapshot: an unpacked image layer, immutable from then on.
+*parent*
+    the name of a committed snapshot that a snapshot stands on, or ``None`` for an empty one.
+
+Keys and names share one name space per driver. The core chooses them: ``[a-z0-9][a-z0-9._-]*``, at most
+100 characters, safe as one path component.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import pluggy
+
+from plugrun.errors import (
+    AlreadyExists,
+    Drift,
+    DriverError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PlugrunError,
+    Unavailable,
+)
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+__all__ = [
+    "API",
+    "AlreadyExists",
+    "ApiVersion",
+    "Attachment",
+    "ContainerDraft",
+    "ContainerView",
+    "Drift",
+    "DriverError",
+    "DriverSpec",
+    "Event",
+    "FailedPrecondition",
+    "Host",
+    "InvalidArgument",
+    "Join",
+    "Mount",
+    "NamespacePlan",
+    "NetResult",
+    "NetworkDriver",
+    "NetworkRequest",
+    "New",
+    "NotFound",
+    "PlugrunError",
+    "SnapshotInfo",
+    "SnapshotKind",
+    "StorageDriver",
+    "SupportsGC",
+    "SupportsLayerDir",
+    "Unavailable",
+    "Usage",
+    "hookimpl",
+]
+
+hookimpl = pluggy.HookimplMarker("plugrun")
+
+
+class ApiVersion(NamedTuple):
+    """Version of the plugin API: a change of ``major`` breaks plugins, one of ``minor`` adds to it."""
+
+    major: int
+    minor: int
+
+    def accepts(self, plugin: ApiVersion) -> bool:
+        """Whether a plugin built against ``plugin`` works with this API."""
+        return plugin[0] == self.major and plugin[1] <= self.minor
+
+    def __str__(self) -> str:
+        return f"{self.major}.{self.minor}"
+
+
+API = ApiVersion(1, 0)
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, slots=True)
+class DriverSpec(Generic[D]):
+    """What a plugin declares about one driver. Building one must be cheap: no heavy import, no system access.
+
+    :param name: what the user types after ``--storage`` or ``--net``; ``[a-z0-9][a-z0-9_-]*``.
+    :param factory: makes the driver: ``factory(state_dir, options)``. Called when the driver is selected, and
+        the place to import the driver's module. ``state_dir`` is the driver's own (created by the core,
+        0700, owner root); ``options`` is an instance of the model that ``options`` names, or ``None``.
+    :param probe: ``probe(state_dir)`` answers ``None`` when the driver works here, or one sentence that says why not
+        and what would help. Never raises, has no side effects, takes less than 100 ms.
+    :param options: returns the pydantic model (``extra="forbid"``) of the driver's ``--storage-opt`` /
+        ``--net-opt`` keys; ``None`` when it takes none. A callable, so that pydantic loads only when needed.
+    :param api: the API version the plugin was built against; a third party writes the literal.
+    :param priority: among usable drivers the highest is the default; ties go to the name first in the alphabet.
+    :param supports: capability words shown to users, such as ``"snapshot"``.
+    """
+
+    name: str
+    factory: Callable[[Path, Any], D]
+    probe: Callable[[Path], str | None]
+    options: Callable[[], type[BaseModel]] | None = None
+    api: ApiVersion = API
+    priority: int = 0
+    supports: frozenset[str] = frozenset()
+
+
+# --- Storage ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount(2) that the core performs for a driver, at a place the core chooses.
+
+    :param type: file system type, or ``"bind"``.
+    :param source: device, directory, or the type's own name.
+    :param options: generic flags (``"ro"``, ``"nodev"``…) and the file system's own options, as ``mount -o``.
+    """
+
+    type: str
+    source: str
+    options: tuple[str, ...] = ()
+
+
+class SnapshotKind(enum.StrEnum):
+    """The three states of a snapshot."""
+
+    ACTIVE = "active"
+    VIEW = "view"
+    COMMITTED = "committed"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What a storage driver knows of one snapshot."""
+
+    name: str
+    kind: SnapshotKind
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Space of one snapshot without its parents.
+
+    :param size: bytes allocated.
+    :param inodes: number of inodes.
+    """
+
+    size: int
+    inodes: int
+
+
+@runtime_checkable
+class StorageDriver(Protocol):
+    """Keeps snapshots and says how to mount them; never mounts for the core.
+
+    *Importing a layer*: ``prepare(key, parent)``, the core mounts and unpacks into it, ``commit(name, key)``.
+    *Running a container*: ``prepare(container_id, top_layer)``, the core mounts the answer as the root file
+    system; on removal ``remove(container_id)``.
+
+    Every method is safe against a crash in the middle: what it leaves is either absent or removable by
+    ``remove`` with the same key. Calls for different keys may come from different processes at once.
+    """
+
+    def prepare(self, key: str, parent: str | None) -> Sequence[Mount]:
+        """Make an active snapshot.
+
+        :raises AlreadyExists: ``key`` is taken.
+        :raises NotFound: ``parent`` is not a committed snapshot.
+        :return: the same as :meth:`mounts`.
+        """
+        ...
+
+    def view(self, key: str, parent: str | None) -> Sequence[Mount]:
+        """Make a read-only snapshot; like :meth:`prepare`, but it can never be committed."""
+        ...
+
+    def mounts(self, key: str) -> Sequence[Mount]:
+        """Return the mounts of an active snapshot or view, the same ones after a restart.
+
+        :raises NotFound: no active snapshot or view has this key.
+        """
+        ...
+
+    def commit(self, name: str, key: str) -> None:
+        """Turn the active snapshot ``key`` into the committed ``name``; afterwards ``key`` is gone.
+
+        :raises AlreadyExists: ``name`` is taken; ``key`` stays as it was.
+        :raises NotFound: ``key`` does not exist.
+        :raises FailedPrecondition: ``key`` is a view.
+        """
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove a snapshot of any kind.
+
+        :raises FailedPrecondition: another snapshot stands on it.
+        :raises NotFound: it does not exist, not even in part.
+        """
+        ...
+
+    def stat(self, key: str) -> SnapshotInfo:
+        """Describe one snapshot.
+
+        :raises NotFound: it does not exist.
+        """
+        ...
+
+    def walk(self) -> Iterator[SnapshotInfo]:
+        """Yield every snapshot, in no particular order."""
+        ...
+
+    def usage(self, key: str) -> Usage:
+        """Measure one snapshot without its parents.
+
+        :raises NotFound: it does not exist.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and handles; calling it twice is fine."""
+        ...
+
+
+@runtime_checkable
+class SupportsLayerDir(Protocol):
+    """A storage driver whose layers can be unpacked without their parents, hence all of them in parallel.
+
+    The core calls :meth:`layer_dir`, unpacks the layer's *own* entries into the directory it returns, with whiteouts
+    in overlayfs form (character device 0:0, ``trusted.overlay.opaque=y``), and then :meth:`commit_layer`.
+    """
+
+    def layer_dir(self, key: str) -> Path:
+        """Make an empty staging directory for one layer.
+
+        :raises AlreadyExists: ``key`` is taken.
+        """
+        ...
+
+    def commit_layer(self, name: str, key: str, parent: str | None) -> None:
+        """Turn the staged layer into the committed snapshot ``name`` on ``parent``; ``key`` is gone afterwards.
+
+        :raises AlreadyExists: ``name`` is taken; ``key`` stays as it was.
+        :raises NotFound: ``key`` or ``parent`` does not exist.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsGC(Protocol):
+    """A storage driver that can find leftovers which :meth:`StorageDriver.walk` does not show."""
+
+    def gc(self, valid: frozenset[str]) -> None:
+        """Remove everything of this driver that belongs to no snapshot in ``valid``."""
+        ...
+
+
+# --- Network ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """What a ``--net`` value means: which driver, and what else the value said.
+
+    :param driver: name of a network driver.
+    :param target: the container, network or path the value names, e.g. ``web`` of ``container:web``.
+    """
+
+    driver: str
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """The container gets a network namespace of its own, made and pinned by the core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The container stays in the network namespace of the engine's caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The container shares the network namespace of another one.
+
+    :param container: name or id of the container to join.
+    """
+
+    container: str
+
+
+NamespacePlan = New | Host | Join
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """One container's place on one network, as the driver sees it.
+
+    :param container_id: 64 hexadecimal digits.
+    :param hostname: the container's host name.
+    :param netns: path of the pinned network namespace; ``None`` when there is none (any more).
+    :param target: see :class:`NetworkRequest`.
+    """
+
+    container_id: str
+    hostname: str
+    netns: str | None
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetResult:
+    """What a driver's ``setup`` achieved; the core stores it and gives it back to ``teardown`` and ``check``.
+
+    :param addresses: interface addresses with prefix, e.g. ``("10.88.0.2/16",)``.
+    :param data: anything JSON can carry that the driver needs later.
+    """
+
+    addresses: tuple[str, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class NetworkDriver(Protocol):
+    """Connects containers. The order is ``namespace``, ``setup``, the container's life, ``teardown``."""
+
+    def namespace(self, target: str | None) -> NamespacePlan:
+        """Say which network namespace the container lives in.
+
+        :raises InvalidArgument: ``target`` makes no sense to this driver.
+        """
+        ...
+
+    def setup(self, at: Attachment) -> NetResult:
+        """Configure the endpoint. The core has made and pinned the namespace; ``lo`` in it is up.
+
+        :raises PlugrunError: the endpoint cannot be made; :meth:`teardown` is called next.
+        """
+        ...
+
+    def teardown(self, at: Attachment, prev: NetResult | None) -> None:
+        """Undo :meth:`setup`. Idempotent; works without the namespace, after a failed setup, and twice."""
+        ...
+
+    def check(self, at: Attachment, prev: NetResult) -> None:
+        """Compare the live system with the stored result.
+
+        :raises Drift: they differ.
+        """
+        ...
+
+    def gc(self, valid: frozenset[str]) -> None:
+        """Remove everything of this driver that belongs to no container id in ``valid``."""
+        ...
+
+
+# --- Lifecycle as plugins see it ----------------------------------------------------------------------------------
+
+
+class Event(enum.StrEnum):
+    """What happened to a container."""
+
+    CREATED = "create"
+    STARTED = "start"
+    DIED = "die"
+    REMOVED = "destroy"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerView:
+    """A container as hooks see it; a copy, changing it changes nothing.
+
+    :param id: 64 hexadecimal digits.
+    :param labels: image labels overlaid with the user's.
+    :param exit_code: set once the container has ended.
+    """
+
+    id: str
+    name: str
+    image: str
+    storage: str
+    network: str
+    labels: Mapping[str, str]
+    pid: int | None = None
+    exit_code: int | None = None
+
+
+@dataclass(slots=True)
+class ContainerDraft:
+    """The part of a container's configuration that a plugin may change before it is created."""
+
+    name: str
+    image: str
+    args: list[str]
+    env: list[str]
+    labels: dict[str, str]
+    hostname: str
+    workdir: str
+    user: str

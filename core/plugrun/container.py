@@ -1,0 +1,147 @@
+"""What a container is: its configuration, fixed at create, and its record, which follows its life."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindMount:
+    """A host path inside the container.
+
+    :param source: absolute host path, symbolic links resolved.
+    :param destination: absolute path inside the container, as the user wrote it.
+    :param propagation: mount_namespaces(7) propagation type.
+    """
+
+    source: str
+    destination: str
+    read_only: bool = False
+    propagation: str = "rprivate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Limits the kernel enforces through cgroups; ``None`` means unlimited.
+
+    :param memory: bytes.
+    :param memory_swap: bytes of memory and swap together, ``-1`` for unlimited swap.
+    :param cpus: number of CPUs, e.g. ``1.5``.
+    :param pids: number of tasks; ``-1`` for unlimited.
+    """
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    cpus: float | None = None
+    pids: int = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Security:
+    """What the container's processes may do beyond, or short of, the defaults of ``oci.defaults``.
+
+    :param cap_add: capability names as typed, ``CAP_`` optional, or ``ALL``.
+    :param seccomp: ``"default"``, ``"unconfined"``, or the text of an OCI/Docker seccomp JSON profile.
+    """
+
+    privileged: bool = False
+    cap_add: tuple[str, ...] = ()
+    cap_drop: tuple[str, ...] = ()
+    no_new_privileges: bool = False
+    seccomp: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerConfig:
+    """A container as asked for, image defaults already merged in. Never changes after create.
+
+    :param image: the reference the user typed.
+    :param image_id: digest of the image configuration, ``sha256:…``.
+    :param args: the complete argument vector of the first process.
+    :param env: ``NAME=value`` strings, later ones win.
+    :param user: ``user[:group]``, names or numbers, ``""`` for root.
+    :param tmpfs: destination → mount options.
+    :param ulimits: resource name without ``RLIMIT_`` in lower case → (soft, hard).
+    :param shm_size: bytes of ``/dev/shm``.
+    :param stop_timeout: seconds between the stop signal and SIGKILL.
+    """
+
+    image: str
+    image_id: str
+    args: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = "/"
+    user: str = ""
+    hostname: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    tty: bool = False
+    stdin_open: bool = False
+    binds: tuple[BindMount, ...] = ()
+    tmpfs: dict[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    init: bool = False
+    security: Security = field(default_factory=Security)
+    resources: Resources = field(default_factory=Resources)
+    ulimits: dict[str, tuple[int, int]] = field(default_factory=dict)
+    shm_size: int = 64 * 1024 * 1024
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int = 10
+    auto_remove: bool = False
+
+
+class Status(enum.StrEnum):
+    """Where a container is in its life; the words are Docker's."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    EXITED = "exited"
+    REMOVING = "removing"
+
+
+@dataclass(slots=True, kw_only=True)
+class ContainerRecord:
+    """Everything the engine stores about one container.
+
+    :param id: 64 hexadecimal digits.
+    :param storage: name of the storage driver; kept for the container's whole life.
+    :param storage_api: API version of that driver when the container was made, e.g. ``"1.0"``.
+    :param network: name of the network driver.
+    :param network_target: see :class:`plugrun.api.NetworkRequest`.
+    :param runtime: absolute path of the OCI runtime.
+    :param created: seconds since the epoch, as are ``started`` and ``finished`` (0.0 = never).
+    :param pid: first process on the host, while running.
+    :param monitor_pid: conmon, while running.
+    :param boot_id: boot of the machine in which ``pid`` and ``monitor_pid`` mean anything.
+    :param net_result: what the network driver's setup answered, as JSON.
+    """
+
+    id: str
+    name: str
+    config: ContainerConfig
+    storage: str
+    storage_api: str
+    network: str
+    network_api: str
+    runtime: str
+    network_target: str | None = None
+    status: Status = Status.CREATING
+    created: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    pid: int | None = None
+    monitor_pid: int | None = None
+    boot_id: str = ""
+    net_result: dict[str, Any] | None = None
+
+    @property
+    def short_id(self) -> str:
+        """The first twelve digits, as users see them."""
+        return self.id[:12]

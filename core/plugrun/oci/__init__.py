@@ -1,0 +1,1 @@
+"""The OCI side: runtime specification, runtime and monitor processes."""

@@ -1,0 +1,1 @@
+"""The net bridge driver of plugrun."""

@@ -1,0 +1,1 @@
+"""The net container driver of plugrun."""

@@ -1,0 +1,1 @@
+"""The net host driver of plugrun."""

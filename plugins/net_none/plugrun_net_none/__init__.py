@@ -1,0 +1,1 @@
+"""The net none driver of plugrun."""

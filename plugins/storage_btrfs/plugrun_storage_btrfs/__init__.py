@@ -1,0 +1,1 @@
+"""The storage btrfs driver of plugrun."""

@@ -1,0 +1,1 @@
+"""The storage overlay driver of plugrun."""

@@ -6,6 +6,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import Any
 
+DEFAULT_SHM_SIZE = 64 * 1024 * 1024
+DEFAULT_STOP_SIGNAL = "SIGTERM"
+DEFAULT_STOP_TIMEOUT = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BindMount:
@@ -86,9 +90,9 @@ class ContainerConfig:
     security: Security = field(default_factory=Security)
     resources: Resources = field(default_factory=Resources)
     ulimits: dict[str, tuple[int, int]] = field(default_factory=dict)
-    shm_size: int = 64 * 1024 * 1024
-    stop_signal: str = "SIGTERM"
-    stop_timeout: int = 10
+    shm_size: int = DEFAULT_SHM_SIZE
+    stop_signal: str = DEFAULT_STOP_SIGNAL
+    stop_timeout: int = DEFAULT_STOP_TIMEOUT
     auto_remove: bool = False
 
 
@@ -115,7 +119,8 @@ class ContainerRecord:
     :param runtime: absolute path of the OCI runtime.
     :param created: seconds since the epoch, as are ``started`` and ``finished`` (0.0 = never).
     :param pid: first process on the host, while running.
-    :param monitor_pid: conmon, while running.
+    :param pid_start: when ``pid`` started, in the kernel's clock ticks: tells it from a later process of that number.
+    :param monitor_pid: conmon, while running; ``monitor_start`` as ``pid_start``.
     :param boot_id: boot of the machine in which ``pid`` and ``monitor_pid`` mean anything.
     :param net_result: what the network driver's setup answered, as JSON.
     """
@@ -137,7 +142,9 @@ class ContainerRecord:
     oom_killed: bool = False
     error: str = ""
     pid: int | None = None
+    pid_start: int = 0
     monitor_pid: int | None = None
+    monitor_start: int = 0
     boot_id: str = ""
     net_result: dict[str, Any] | None = None
 

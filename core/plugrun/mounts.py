@@ -1,0 +1,129 @@
+"""The one module that calls mount(2): drivers describe mounts, this performs and undoes them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from plugrun import linux
+from plugrun.errors import DriverError
+
+if TYPE_CHECKING:
+    from plugrun.api import Mount
+
+_FLAGS = {
+    "bind": linux.MS_BIND,
+    "rbind": linux.MS_BIND | linux.MS_REC,
+    "ro": linux.MS_RDONLY,
+    "rw": 0,
+    "nosuid": linux.MS_NOSUID,
+    "nodev": linux.MS_NODEV,
+    "noexec": linux.MS_NOEXEC,
+    "noatime": linux.MS_NOATIME,
+}
+
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def mount_all(mounts: Sequence[Mount], target: str) -> None:
+    """Mount a driver's answer at ``target``, each on top of the one before.
+
+    :pre: ``target`` is an existing directory.
+    :post: on success all are mounted; on failure none is.
+    :raises DriverError: the kernel refused one; names it and the kernel's reason.
+    """
+    done = 0
+    try:
+        for mount in mounts:
+            _mount(mount, target)
+            done += 1
+    except OSError as error:
+        for _ in range(done):
+            linux.umount(target, linux.MNT_DETACH)
+        raise DriverError(
+            f"cannot mount {mount.type} file system at {target}: {error.strerror}",
+            hint="the kernel log (dmesg) usually says which option it did not like",
+        ) from error
+
+
+def unmount(target: str) -> None:
+    """Unmount everything mounted at ``target``; nothing mounted there, or no such path, is fine.
+
+    :raises DriverError: the kernel refused.
+    """
+    flags = linux.UMOUNT_NOFOLLOW
+    while True:
+        try:
+            linux.umount(target, flags)
+        except OSError as error:
+            if error.errno in {errno.EINVAL, errno.ENOENT}:  # not a mount point (any more)
+                return
+            if error.errno == errno.EBUSY and not flags & linux.MNT_DETACH:
+                flags |= linux.MNT_DETACH  # somebody looks inside: it vanishes from the tree now, ends when they leave
+                continue
+            raise DriverError(f"cannot unmount {target}: {error.strerror}") from error
+
+
+def is_mount_point(path: str) -> bool:
+    """Whether something is mounted at ``path``, bind mounts included (:func:`os.path.ismount` misses those)."""
+    wanted = os.path.realpath(path)
+    return any(point == wanted for point in mount_points())
+
+
+def mount_points() -> Iterator[str]:
+    """Yield every mount point of this mount namespace, as in proc_pid_mountinfo(5), unescaped."""
+    with open("/proc/self/mountinfo", "rb") as stream:
+        for line in stream:
+            point = line.split(b" ", 5)[4]
+            yield os.fsdecode(point.replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\134", b"\\"))
+
+
+def _mount(mount: Mount, target: str) -> None:
+    flags, data = _split_options(mount.options)
+    if mount.type == "bind":
+        # A bind takes its flags only from a second call: mount(2), "Creating a bind mount".
+        linux.mount(mount.source, target, "", linux.MS_BIND | (flags & linux.MS_REC), "")
+        if flags & ~(linux.MS_BIND | linux.MS_REC):
+            linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | flags, "")
+    else:
+        with _within_page(mount.type, data) as short:
+            linux.mount(mount.source, target, mount.type, flags, ",".join(short))
+    linux.mount("", target, "", linux.MS_PRIVATE, "")
+
+
+def _split_options(options: Sequence[str]) -> tuple[int, list[str]]:
+    flags, data = 0, []
+    for option in options:
+        if option in _FLAGS:
+            flags |= _FLAGS[option]
+        else:
+            data.append(option)
+    return flags, data
+
+
+@contextlib.contextmanager
+def _within_page(fstype: str, options: list[str]) -> Iterator[list[str]]:
+    """Keep overlay options within the one page that mount(2) copies.
+
+    Deep images have more lower directories than fit, so each is named by an open descriptor instead, which takes
+    17 bytes whatever the path (containerd#2153, containers/storage#1159).
+    """
+    if fstype != "overlay" or len(os.fsencode(",".join(options))) < PAGE:
+        yield options
+        return
+    with contextlib.ExitStack() as descriptors:
+
+        def short(path: str) -> str:
+            descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            descriptors.callback(os.close, descriptor)
+            return f"/proc/self/fd/{descriptor}"
+
+        yield [
+            "lowerdir=" + ":".join(map(short, option.removeprefix("lowerdir=").split(":")))
+            if option.startswith("lowerdir=")
+            else option
+            for option in options
+        ]

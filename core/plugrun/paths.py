@@ -1,0 +1,111 @@
+"""Where everything is: the persistent root, and the run root that a reboot empties."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from plugrun.errors import InvalidArgument, Unavailable
+
+DEFAULT_ROOT = "/var/lib/plugrun"
+DEFAULT_RUN_ROOT = "/run/plugrun"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Directories of one engine; every path is built from a container id or a driver name, never from user text.
+
+    :param root: survives reboots: images, snapshots, records, logs.
+    :param run_root: mounts, sockets, process ids; belongs on a tmpfs.
+    """
+
+    root: Path
+    run_root: Path
+
+    @cached_property
+    def images(self) -> Path:
+        """The content store, an OCI image layout."""
+        return self.root / "images"
+
+    @cached_property
+    def database(self) -> Path:
+        """The SQLite file with every record."""
+        return self.root / "state.db"
+
+    @cached_property
+    def runtime_state(self) -> Path:
+        """The OCI runtime's ``--root``."""
+        return self.run_root / "runtime"
+
+    def container(self, container_id: str) -> Path:
+        """The container's persistent directory: log, hosts, hostname, resolv.conf."""
+        return self.root / "containers" / container_id
+
+    def run(self, container_id: str) -> Path:
+        """The container's run directory, which is also its OCI bundle."""
+        return self.run_root / "containers" / container_id
+
+    def rootfs(self, container_id: str) -> Path:
+        """Where the container's root file system is mounted."""
+        return self.run(container_id) / "rootfs"
+
+    def netns(self, container_id: str) -> Path:
+        """Where the container's network namespace is pinned."""
+        return self.run_root / "netns" / container_id
+
+    def lock(self, container_id: str) -> Path:
+        """The file that whoever changes the container holds locked."""
+        return self.run_root / "locks" / container_id
+
+    def ensure(self) -> None:
+        """Make the directories, closed to everybody but root whatever the umask.
+
+        Layers hold other systems' setuid programs, so nobody else may even look (CVE-2021-41091).
+
+        :raises Unavailable: not root, or the place cannot be written.
+        """
+        if os.geteuid() != 0:
+            raise Unavailable("plugrun needs root rights", hint="run it as root, or with sudo")
+        run = self.run_root
+        try:
+            for directory in (self.root, self.root / "containers", self.root / "storage", self.root / "locks"):
+                ensure_private(directory)
+            for directory in (run, run / "containers", run / "netns", run / "locks", run / "staging"):
+                ensure_private(directory)
+        except OSError as error:
+            raise Unavailable(
+                f"cannot use {error.filename} as state directory: {error.strerror}",
+                hint="choose another place with --root and --runroot",
+            ) from error
+
+
+def ensure_private(directory: Path) -> None:
+    """Make a directory, with parents, that only its owner may enter; an existing one is left as it is."""
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise NotADirectoryError(20, "Not a directory", str(directory)) from None
+    except FileNotFoundError:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        os.mkdir(directory, 0o700)
+
+
+def resolve(root: str | None, run_root: str | None) -> Paths:
+    """Choose the directories: the arguments, else ``PLUGRUN_ROOT``/``PLUGRUN_RUNROOT``, else the defaults.
+
+    :raises InvalidArgument: a path is not absolute, or has characters that mount options cannot carry.
+    """
+    chosen = Paths(
+        root=Path(root or os.environ.get("PLUGRUN_ROOT") or DEFAULT_ROOT),
+        run_root=Path(run_root or os.environ.get("PLUGRUN_RUNROOT") or DEFAULT_RUN_ROOT),
+    )
+    for path in (chosen.root, chosen.run_root):
+        if not path.is_absolute() or set(str(path)) & set(":,\\\n"):
+            raise InvalidArgument(
+                f"{str(path)!r} cannot be a state directory",
+                hint="give an absolute path without ':', ',' or '\\'",
+            )
+    return chosen

@@ -1,0 +1,114 @@
+"""What a user asks for, and how it merges with what the image says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from plugrun.container import (
+    DEFAULT_SHM_SIZE,
+    DEFAULT_STOP_SIGNAL,
+    DEFAULT_STOP_TIMEOUT,
+    BindMount,
+    ContainerConfig,
+    Resources,
+    Security,
+)
+from plugrun.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from plugrun.images.store import Image
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """One ``create`` or ``run``; ``None`` means that the image or the engine decides.
+
+    Values are already in the engine's units (bytes, seconds, absolute paths): the command line parses text.
+
+    :param entrypoint: replaces the image's, and then the image's command does not apply; ``()`` clears it.
+    :param storage: name of a storage driver.
+    :param network: a ``--net`` value, e.g. ``"none"`` or ``"container:web"``.
+    :param runtime: name or absolute path of an OCI runtime.
+    """
+
+    image: str
+    command: Sequence[str] = ()
+    name: str | None = None
+    entrypoint: Sequence[str] | None = None
+    env: Sequence[str] = ()
+    workdir: str | None = None
+    user: str | None = None
+    hostname: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tty: bool = False
+    stdin_open: bool = False
+    binds: Sequence[BindMount] = ()
+    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    init: bool = False
+    security: Security = field(default_factory=Security)
+    resources: Resources = field(default_factory=Resources)
+    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    shm_size: int | None = None
+    stop_signal: str | None = None
+    stop_timeout: int | None = None
+    auto_remove: bool = False
+    storage: str | None = None
+    storage_options: Mapping[str, str] = field(default_factory=dict)
+    network: str | None = None
+    network_options: Mapping[str, str] = field(default_factory=dict)
+    runtime: str | None = None
+
+
+def merge(request: ContainerRequest, image: Image, *, hostname: str) -> ContainerConfig:
+    """Combine a request with its image's configuration, as Docker does.
+
+    :param hostname: used when the request names none.
+    :raises InvalidArgument: neither says which command to run.
+    """
+    defaults = image.config
+    if request.entrypoint is None:
+        entrypoint, command = defaults.entrypoint, tuple(request.command) or defaults.cmd
+    else:
+        entrypoint, command = tuple(request.entrypoint), tuple(request.command)
+    args = (*entrypoint, *command)
+    if not args:
+        raise InvalidArgument(
+            f"image {request.image} has no default command", hint=f"say what to run: plugrun run {request.image} COMMAND"
+        )
+    return ContainerConfig(
+        image=request.image,
+        image_id=image.id,
+        args=args,
+        entrypoint=entrypoint,
+        env=_merge_env(defaults.env, request.env),
+        workdir=request.workdir or defaults.workdir or "/",
+        user=defaults.user if request.user is None else request.user,
+        hostname=request.hostname or hostname,
+        labels={**defaults.labels, **request.labels},
+        tty=request.tty,
+        stdin_open=request.stdin_open,
+        binds=tuple(request.binds),
+        tmpfs=dict(request.tmpfs),
+        read_only=request.read_only,
+        init=request.init,
+        security=request.security,
+        resources=request.resources,
+        ulimits=dict(request.ulimits),
+        shm_size=DEFAULT_SHM_SIZE if request.shm_size is None else request.shm_size,
+        stop_signal=request.stop_signal or defaults.stop_signal or DEFAULT_STOP_SIGNAL,
+        stop_timeout=DEFAULT_STOP_TIMEOUT if request.stop_timeout is None else request.stop_timeout,
+        auto_remove=request.auto_remove,
+    )
+
+
+def _merge_env(image: Sequence[str], user: Sequence[str]) -> tuple[str, ...]:
+    """Overlay the user's variables on the image's, each name once, in order of first appearance."""
+    merged: dict[str, str] = {}
+    for variable in (DEFAULT_PATH, *image, *user):
+        merged[variable.partition("=")[0]] = variable
+    return tuple(merged.values())

@@ -1,0 +1,115 @@
+"""Container records in the database.
+
+The status column doubles as the intent log: ``creating``, ``starting`` and ``removing`` are written before the work they
+name, so whatever a crash leaves is found by status and finished or undone by ``reconcile``.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+
+from plugrun.container import ContainerRecord, Status
+from plugrun.errors import AlreadyExists, InvalidArgument, NotFound
+from plugrun.state.codec import decode, encode
+from plugrun.state.database import Database
+
+_HEX = re.compile(r"[0-9a-f]{1,64}\Z")
+
+
+class ContainerStore:
+    """Every container of one engine."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, record: ContainerRecord) -> None:
+        """Insert a new record, durably.
+
+        :raises AlreadyExists: the name is taken.
+        """
+        try:
+            with self._database.transaction(durable=True) as connection:
+                connection.execute(
+                    "INSERT INTO containers (id, name, status, image_id, record) VALUES (?, ?, ?, ?, ?)",
+                    (record.id, record.name, record.status, record.config.image_id, encode(record)),
+                )
+        except sqlite3.IntegrityError as error:
+            owner = self.find(record.name).short_id
+            raise AlreadyExists(
+                f"the name {record.name!r} is taken by container {owner}",
+                hint=f"choose another --name, or remove that one: plugrun rm {record.name}",
+            ) from error
+
+    def update(self, record: ContainerRecord) -> None:
+        """Overwrite the record with this id; one that is gone stays gone."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE containers SET name = ?, status = ?, record = ? WHERE id = ?",
+                (record.name, record.status, encode(record), record.id),
+            )
+
+    def ended(self, record: ContainerRecord) -> None:
+        """Store an ended container together with its exit code, which outlives the container itself."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE containers SET status = ?, record = ? WHERE id = ?",
+                (record.status, encode(record), record.id),
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO exits (id, code) VALUES (?, ?)", (record.id, record.exit_code or 0)
+            )
+
+    def delete(self, container_id: str) -> None:
+        """Forget a container; absent is fine."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+
+    def get(self, container_id: str) -> ContainerRecord | None:
+        """Return the container with exactly this id, if there is one."""
+        row = self._database.connection.execute(
+            "SELECT record FROM containers WHERE id = ?", (container_id,)
+        ).fetchone()
+        return decode(row[0]) if row else None
+
+    def last_exit(self, container_id: str) -> int | None:
+        """Return the exit code a container last ended with, also when it has been removed since."""
+        row = self._database.connection.execute("SELECT code FROM exits WHERE id = ?", (container_id,)).fetchone()
+        return int(row[0]) if row else None
+
+    def find(self, name_or_id: str) -> ContainerRecord:
+        """Return the container with this name, id, or unique beginning of an id, in that order.
+
+        :raises NotFound: there is none.
+        :raises InvalidArgument: the beginning fits several.
+        """
+        query = "SELECT record FROM containers WHERE name = ? OR id = ? ORDER BY name = ? DESC LIMIT 1"
+        row = self._database.connection.execute(query, (name_or_id, name_or_id, name_or_id)).fetchone()
+        if row:
+            return decode(row[0])
+        matches = self._starting_with(name_or_id) if _HEX.match(name_or_id) else []
+        if len(matches) > 1:
+            raise InvalidArgument(
+                f"{name_or_id!r} is the beginning of {len(matches)} container ids", hint="give more digits"
+            )
+        if not matches:
+            raise NotFound(f"no such container: {name_or_id}", hint="see all of them with: plugrun ps -a")
+        return matches[0]
+
+    def all(self, *statuses: Status) -> list[ContainerRecord]:
+        """Return every container, or those in one of ``statuses``, newest first."""
+        query, values = "SELECT record FROM containers", tuple(statuses)
+        if values:
+            query += f" WHERE status IN ({', '.join('?' * len(values))})"
+        records = [decode(row[0]) for row in self._database.connection.execute(query, values)]
+        return sorted(records, key=lambda record: record.created, reverse=True)
+
+    def using_image(self, image_id: str) -> list[str]:
+        """Return the names of the containers made from an image."""
+        query = "SELECT name FROM containers WHERE image_id = ? ORDER BY name"
+        return [row[0] for row in self._database.connection.execute(query, (image_id,))]
+
+    def _starting_with(self, prefix: str) -> list[ContainerRecord]:
+        query = "SELECT record FROM containers WHERE id >= ? AND id < ? LIMIT 2"
+        rows = self._database.connection.execute(query, (prefix, prefix + "g"))  # 'g' sorts after every hex digit
+        return [decode(row[0]) for row in rows]

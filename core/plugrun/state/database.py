@@ -1,0 +1,131 @@
+"""The SQLite file: opening, schema, transactions.
+
+Write-ahead logging lets readers go on while one process writes. Writers take their lock at once (``BEGIN
+IMMEDIATE``), so that two never meet half-way through. Sources: https://sqlite.org/wal.html, https://sqlite.org/lang_transaction.html.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from plugrun.errors import Unavailable
+
+SCHEMA_VERSION = 1
+_BUSY_SECONDS = 60.0
+_EXITS_KEPT = 1000
+
+_SCHEMA = f"""
+CREATE TABLE containers (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    status TEXT NOT NULL,
+    image_id TEXT NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX containers_status ON containers (status);
+CREATE TABLE exits (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    code INTEGER NOT NULL
+) STRICT;
+CREATE TRIGGER exits_bounded AFTER INSERT ON exits BEGIN
+    DELETE FROM exits WHERE sequence <= NEW.sequence - {_EXITS_KEPT};
+END;
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class Database:
+    """One connection, opened when first used and closed by :meth:`close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection; the first use opens the file and brings its schema up to date.
+
+        :raises Unavailable: the file cannot be opened, is damaged, or is from a newer plugrun.
+        """
+        if self._connection is None:
+            with self._explained():
+                self._connection = self._open()
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; using the object again opens a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+        """Run a write transaction: all of it, or nothing when an exception leaves the block.
+
+        :param durable: whether it must survive a power failure from the moment it returns. Others survive the death of
+            any process, and after a power failure are there in order, up to some point.
+        """
+        connection = self.connection
+        with self._explained():
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def _open(self) -> sqlite3.Connection:
+        new = not self._path.exists()
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            if new:
+                self._path.chmod(0o600)
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                self._create(connection)
+            elif version > SCHEMA_VERSION:
+                raise Unavailable(
+                    f"{self._path} has schema {version}, this plugrun knows {SCHEMA_VERSION}",
+                    hint="use the newer plugrun that wrote it",
+                )
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @staticmethod
+    def _create(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # another process may have been first
+            for statement in _statements(_SCHEMA):
+                connection.execute(statement)
+        connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.DatabaseError as error:
+            raise Unavailable(
+                f"the state database {self._path} cannot be used: {error}",
+                hint="is its disk full or read-only? 'plugrun doctor' shows more",
+            ) from error
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; :meth:`sqlite3.Connection.executescript` would commit the transaction it is called in."""
+    statement = ""
+    for line in script.splitlines():
+        statement += line + "\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

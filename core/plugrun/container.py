@@ -134,6 +134,8 @@ class ContainerRecord:
     network_api: str
     runtime: str
     network_target: str | None = None
+    storage_options: dict[str, str] = field(default_factory=dict)
+    network_options: dict[str, str] = field(default_factory=dict)
     status: Status = Status.CREATING
     created: float = 0.0
     started: float = 0.0

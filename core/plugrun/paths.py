@@ -40,24 +40,28 @@ class Paths:
         return self.run_root / "runtime"
 
     def container(self, container_id: str) -> Path:
-        """The container's persistent directory: log, hosts, hostname, resolv.conf."""
+        """Return the container's persistent directory: log, hosts, hostname, resolv.conf."""
         return self.root / "containers" / container_id
 
     def run(self, container_id: str) -> Path:
-        """The container's run directory, which is also its OCI bundle."""
+        """Return the container's run directory, which is also its OCI bundle."""
         return self.run_root / "containers" / container_id
 
     def rootfs(self, container_id: str) -> Path:
-        """Where the container's root file system is mounted."""
+        """Return where the container's root file system is mounted."""
         return self.run(container_id) / "rootfs"
 
     def netns(self, container_id: str) -> Path:
-        """Where the container's network namespace is pinned."""
+        """Return where the container's network namespace is pinned."""
         return self.run_root / "netns" / container_id
 
     def lock(self, container_id: str) -> Path:
-        """The file that whoever changes the container holds locked."""
+        """Return the file that whoever changes the container holds locked."""
         return self.run_root / "locks" / container_id
+
+    def watch(self, container_id: str) -> Path:
+        """Return the file that whoever waits for the container's end, to clean up after it, holds locked."""
+        return self.run_root / "locks" / f"{container_id}.watch"
 
     def ensure(self) -> None:
         """Make the directories, closed to everybody but root whatever the umask.

@@ -78,7 +78,8 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
     args = (*entrypoint, *command)
     if not args:
         raise InvalidArgument(
-            f"image {request.image} has no default command", hint=f"say what to run: plugrun run {request.image} COMMAND"
+            f"image {request.image} has no default command",
+            hint=f"say what to run: plugrun run {request.image} COMMAND",
         )
     return ContainerConfig(
         image=request.image,

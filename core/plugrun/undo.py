@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import Self
 
 
 class Undo:
@@ -21,7 +22,7 @@ class Undo:
         """Remember how to undo a step. Push *before* doing it when the undo works on a half-done step too."""
         self._steps.append((what, undo))
 
-    def __enter__(self) -> Undo:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -17,7 +17,9 @@ def encode(record: ContainerRecord) -> str:
 def decode(text: str) -> ContainerRecord:
     """Return the record that :func:`encode` wrote; keys of a newer plugrun are ignored."""
     raw = json.loads(text)
-    return ContainerRecord(**{**_known(ContainerRecord, raw), "config": _config(raw["config"]), "status": Status(raw["status"])})
+    return ContainerRecord(
+        **{**_known(ContainerRecord, raw), "config": _config(raw["config"]), "status": Status(raw["status"])}
+    )
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:

@@ -1,0 +1,127 @@
+"""``start``, ``stop``, ``kill``, ``wait``, ``rm``: commands on containers that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from plugrun.cli.context import engine
+from plugrun.cli.errors import report
+from plugrun.errors import PlugrunError
+from plugrun.validate import signal_number
+
+if TYPE_CHECKING:
+    from plugrun.container import ContainerRecord
+    from plugrun.engine import Engine
+
+_Names = Annotated[list[str], typer.Argument(metavar="CONTAINER...", show_default=False)]
+_Keys = Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")]
+
+
+def start(
+    ctx: typer.Context,
+    names: _Names,
+    attach: Annotated[bool, typer.Option("--attach", "-a", help="Attach to it.")] = False,
+    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Attach its stdin too.")] = False,
+    detach_keys: _Keys = "ctrl-p,ctrl-q",
+) -> int:
+    """Start containers."""
+    from plugrun.lifecycle import start as lifecycle
+
+    with engine(ctx) as opened:
+        if (attach or interactive) and len(names) == 1:
+            from plugrun.foreground import run_attached
+
+            record = opened.containers.find(names[0])
+            return run_attached(opened, record, detach_keys=detach_keys, stdin=interactive)
+        return _each(opened, names, lambda record: lifecycle.start(opened, record.id))
+
+
+def stop(
+    ctx: typer.Context,
+    names: _Names,
+    time: Annotated[
+        int | None, typer.Option("--time", "--timeout", "-t", help="Seconds before it is killed.", metavar="SECONDS")
+    ] = None,
+    signal: Annotated[str | None, typer.Option("--signal", "-s", help="Signal to send first.")] = None,
+) -> int:
+    """Stop containers: their stop signal first, SIGKILL when that does not help."""
+    from plugrun.lifecycle import end
+
+    def one(record: ContainerRecord) -> None:
+        seconds = record.config.stop_timeout if time is None else time
+        end.stop(opened, record, seconds, signal_number(signal or record.config.stop_signal))
+
+    with engine(ctx) as opened:
+        return _each(opened, names, one)
+
+
+def kill(
+    ctx: typer.Context,
+    names: _Names,
+    signal: Annotated[str, typer.Option("--signal", "-s", help="Signal to send.")] = "KILL",
+) -> int:
+    """Send a signal to containers, SIGKILL unless told otherwise."""
+    from plugrun.lifecycle import end
+
+    number = signal_number(signal)
+    with engine(ctx) as opened:
+        return _each(opened, names, lambda record: end.kill(opened, record, number))
+
+
+def wait(ctx: typer.Context, names: _Names) -> int:
+    """Wait for containers to end; print their exit codes."""
+    from plugrun.lifecycle import end
+
+    with engine(ctx, changes=False) as opened:
+        return _each(opened, names, lambda record: end.wait(opened, record))
+
+
+def rm(
+    ctx: typer.Context,
+    names: _Names,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Kill them first if they run.")] = False,
+) -> int:
+    """Remove containers."""
+    from plugrun.errors import NotFound
+    from plugrun.lifecycle.remove import remove
+
+    with engine(ctx) as opened:
+        return _each(
+            opened, names, lambda record: remove(opened, record, force=force), ignore=NotFound if force else None
+        )
+
+
+def cleanup(ctx: typer.Context, name: str) -> None:
+    """Release what an ended container holds; its monitor calls this."""
+    from plugrun.lifecycle.end import clean_up
+
+    with engine(ctx, changes=False) as opened:
+        clean_up(opened, name)
+
+
+def _each(
+    opened: Engine,
+    names: list[str],
+    act: Callable[[ContainerRecord], object],
+    *,
+    ignore: type[PlugrunError] | None = None,
+) -> int:
+    """Act on each container whatever becomes of the others; print what succeeded, report what did not.
+
+    :return: 1 if any failed.
+    """
+    failed = 0
+    for name in names:
+        try:
+            result = act(opened.containers.find(name))
+        except (PlugrunError, ExceptionGroup) as error:
+            if ignore is not None and isinstance(error, ignore):
+                continue
+            report(error)
+            failed = 1
+        else:
+            typer.echo(str(result) if isinstance(result, int) else name)
+    return failed

@@ -1,0 +1,60 @@
+"""What an error becomes on the command line: one line on stderr and an exit code. Codes are Docker's."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from plugrun.cli.text import printable
+from plugrun.errors import CommandNotExecutable, CommandNotFound, PlugrunError
+
+ENGINE_ERROR = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+_UsageError = typer.BadParameter.__bases__[0]  # the public name of its base differs between Typer's versions
+_CREATES = {"run", "create"}
+
+
+def exit_code_for(error: Exception, command: str) -> int:
+    """Return the exit code for an error of ``command``: Docker's table, docs of ``docker run``, "Exit status"."""
+    for single in _flat(error):
+        if isinstance(single, CommandNotFound):
+            return NOT_FOUND
+        if isinstance(single, CommandNotExecutable):
+            return NOT_EXECUTABLE
+    if isinstance(error, _UsageError) or command in _CREATES:
+        return ENGINE_ERROR
+    return 1
+
+
+def report(error: Exception) -> None:
+    """Print an error: one line for what went wrong, one more for each undo that failed as well."""
+    if os.environ.get("PLUGRUN_DEBUG") or "--debug" in sys.argv or "-D" in sys.argv:
+        import traceback
+
+        traceback.print_exception(error)
+        return
+    for single in _flat(error):
+        print(f"plugrun: {printable(_sentence(single))}", file=sys.stderr)
+
+
+def _sentence(error: Exception) -> str:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    if isinstance(error, PlugrunError):
+        return f"{error}{notes}" + (f"; {error.hint}" if error.hint else "")
+    if isinstance(error, _UsageError):
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context is not None else "plugrun"
+        return f"{error.format_message()} (see {where} --help)"  # type: ignore[attr-defined]
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(filter(None, (str(error.filename or ""), error.strerror))) + notes
+    return f"internal error: {type(error).__name__}: {error}{notes}; run it again with --debug and report what it shows"
+
+
+def _flat(error: BaseException) -> list[Exception]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _flat(inner)]
+    return [error] if isinstance(error, Exception) else []

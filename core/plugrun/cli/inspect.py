@@ -1,0 +1,161 @@
+"""``plugrun inspect``: everything known about containers and images, as JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plugrun.cli import text
+from plugrun.cli.context import engine
+from plugrun.cli.errors import report
+from plugrun.container import Status
+from plugrun.errors import InvalidArgument, NotFound, PlugrunError
+from plugrun.lifecycle.state import is_running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plugrun.container import ContainerConfig, ContainerRecord
+    from plugrun.engine import Engine
+
+_Names = Annotated[list[str], typer.Argument(metavar="NAME...", show_default=False)]
+_Format = Annotated[
+    str | None, typer.Option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")
+]
+
+
+def inspect(
+    ctx: typer.Context,
+    names: _Names,
+    format_: _Format = None,
+    type_: Annotated[str | None, typer.Option("--type", help="container or image.", metavar="TYPE")] = None,
+) -> int:
+    """Show everything known about containers or images."""
+    finders = {"container": _container, "image": _image}
+    if type_ is not None and type_ not in finders:
+        raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container or image")
+    chosen = [finders[type_]] if type_ else list(finders.values())
+    return _show(ctx, names, chosen, format_)
+
+
+def inspect_container(ctx: typer.Context, names: _Names, format_: _Format = None) -> int:
+    """Show everything known about containers."""
+    return _show(ctx, names, [_container], format_)
+
+
+def _show(
+    ctx: typer.Context,
+    names: list[str],
+    finders: list[Callable[[Engine, str], dict[str, Any]]],
+    template: str | None,
+) -> int:
+    found, failed = [], 0
+    with engine(ctx, changes=False) as opened:
+        for name in names:
+            try:
+                found.append(_first(opened, name, finders))
+            except PlugrunError as error:
+                report(error)
+                failed = 1
+    if template in {None, "json"}:
+        typer.echo(json.dumps(found, indent=None if template else 4))
+    else:
+        for value in found:
+            typer.echo(text.fill(str(template), value))
+    return failed
+
+
+def _first(opened: Engine, name: str, finders: list[Callable[[Engine, str], dict[str, Any]]]) -> dict[str, Any]:
+    for finder in finders[:-1]:
+        try:
+            return finder(opened, name)
+        except NotFound:
+            continue
+    try:
+        return finders[-1](opened, name)
+    except NotFound as error:
+        if len(finders) > 1:
+            raise NotFound(f"no such container or image: {name}") from error
+        raise
+
+
+def _image(opened: Engine, name: str) -> dict[str, Any]:
+    from plugrun.cli.images import details
+
+    return details(opened.images.resolve(name))
+
+
+def _container(opened: Engine, name: str) -> dict[str, Any]:
+    record = opened.containers.find(name)
+    running = is_running(record)
+    state = Status.EXITED if record.status is Status.RUNNING and not running else record.status
+    return {
+        "Id": record.id,
+        "Created": text.timestamp(record.created),
+        "Path": record.config.args[0],
+        "Args": list(record.config.args[1:]),
+        "Name": record.name,
+        "State": {
+            "Status": str(state),
+            "Running": running,
+            "OOMKilled": record.oom_killed,
+            "Pid": (record.pid or 0) if running else 0,
+            "ExitCode": record.exit_code if record.exit_code is not None else 0,
+            "ExitCodeKnown": record.exit_code is not None or not record.finished,
+            "Error": record.error,
+            "StartedAt": text.timestamp(record.started),
+            "FinishedAt": text.timestamp(record.finished),
+        },
+        "Image": record.config.image_id,
+        "Driver": record.storage,
+        "Runtime": record.runtime,
+        "HostConfig": _host_config(record),
+        "Mounts": [
+            {"Type": "bind", "Source": bind.source, "Destination": bind.destination, "RW": not bind.read_only}
+            for bind in record.config.binds
+        ],
+        "Config": _config(record.config),
+        "NetworkSettings": {
+            "Networks": {record.network: {"Addresses": list((record.net_result or {}).get("addresses", ()))}}
+        },
+        "LogPath": str(opened.paths.container(record.id) / "container.log"),
+    }
+
+
+def _host_config(record: ContainerRecord) -> dict[str, Any]:
+    config, limits, security = record.config, record.config.resources, record.config.security
+    return {
+        "NetworkMode": record.network + (f":{record.network_target}" if record.network_target else ""),
+        "AutoRemove": config.auto_remove,
+        "Memory": limits.memory or 0,
+        "MemorySwap": limits.memory_swap or 0,
+        "NanoCpus": int((limits.cpus or 0) * 1_000_000_000),
+        "PidsLimit": limits.pids,
+        "Privileged": security.privileged,
+        "CapAdd": list(security.cap_add),
+        "CapDrop": list(security.cap_drop),
+        "ReadonlyRootfs": config.read_only,
+        "Init": config.init,
+        "ShmSize": config.shm_size,
+        "Tmpfs": config.tmpfs,
+        "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in config.ulimits.items()],
+    }
+
+
+def _config(config: ContainerConfig) -> dict[str, Any]:
+    return {
+        "Hostname": config.hostname,
+        "User": config.user,
+        "Tty": config.tty,
+        "OpenStdin": config.stdin_open,
+        "Env": list(config.env),
+        "Cmd": list(config.args[len(config.entrypoint) :]),
+        "Entrypoint": list(config.entrypoint),
+        "Image": config.image,
+        "WorkingDir": config.workdir,
+        "Labels": config.labels,
+        "StopSignal": config.stop_signal,
+        "StopTimeout": config.stop_timeout,
+    }

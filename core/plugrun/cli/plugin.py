@@ -1,0 +1,55 @@
+"""``plugrun plugin ls``: what is installed, and what of it can be used here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plugrun.cli import text
+from plugrun.cli.context import engine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from plugrun.engine import Engine
+    from plugrun.manager import Declared
+
+_COLUMNS = {"Name": "NAME", "Kind": "KIND", "Dist": "DIST", "Version": "VERSION", "API": "API", "Usable": "USABLE"}
+
+
+def ls(
+    ctx: typer.Context,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+    ] = None,
+) -> None:
+    """List the installed drivers: whether each works here, or why not."""
+    with engine(ctx, changes=False) as opened:
+        typer.echo(text.render(rows(opened), format_, _COLUMNS))
+
+
+def rows(opened: Engine) -> list[dict[str, Any]]:
+    """Return one row a driver, then one a plugin that was rejected."""
+    plugins, root = opened.plugins, opened.paths.root
+    found = [
+        _row(declared, kind, root / kind / name)
+        for kind, drivers in (("storage", plugins.storage), ("network", plugins.network))
+        for name, declared in sorted(drivers.items())
+    ]
+    rejected = [
+        {"Name": one.name, "Kind": "-", "Dist": one.dist, "Version": one.version, "API": "-", "Usable": one.reason}
+        for one in plugins.rejected
+    ]
+    return found + rejected
+
+
+def _row(declared: Declared[Any], kind: str, state_dir: Path) -> dict[str, Any]:
+    return {
+        "Name": declared.spec.name,
+        "Kind": kind,
+        "Dist": declared.dist,
+        "Version": declared.version,
+        "API": str(declared.spec.api),
+        "Usable": declared.reason(state_dir) or "yes",
+    }

@@ -1,0 +1,90 @@
+"""``plugrun ps``: containers as a table."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plugrun.cli import text
+from plugrun.cli.context import engine
+from plugrun.container import Status
+from plugrun.lifecycle.state import is_running
+
+if TYPE_CHECKING:
+    from plugrun.container import ContainerRecord
+
+_COLUMNS = {
+    "ID": "CONTAINER ID",
+    "Image": "IMAGE",
+    "Command": "COMMAND",
+    "CreatedAgo": "CREATED",
+    "Status": "STATUS",
+    "Storage": "STORAGE",
+    "Network": "NETWORK",
+    "Names": "NAMES",
+}
+_COMMAND_WIDTH = 20
+
+
+def ps(
+    ctx: typer.Context,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Show those that do not run, too.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show ids only.")] = False,
+    last: Annotated[int, typer.Option("--last", "-n", help="Show the newest N, in any state.", metavar="N")] = -1,
+    latest: Annotated[bool, typer.Option("--latest", "-l", help="Show the newest, in any state.")] = False,
+    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Show ids and commands whole.")] = False,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+    ] = None,
+) -> None:
+    """List containers."""
+    with engine(ctx, changes=False) as opened:
+        records = opened.containers.all()
+    count = 1 if latest else last
+    if count >= 0:
+        records = records[:count]
+    elif not all_:
+        records = [record for record in records if is_running(record)]
+    rows = [_row(record, whole=no_trunc) for record in records]
+    shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, _COLUMNS)
+    if shown:
+        typer.echo(shown)
+
+
+def _row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:
+    command = " ".join(record.config.args)
+    if not whole and len(command) > _COMMAND_WIDTH:
+        command = command[: _COMMAND_WIDTH - 1] + "…"
+    return {
+        "ID": record.id if whole else record.short_id,
+        "Image": record.config.image,
+        "Command": f'"{command}"',
+        "CreatedAgo": text.since(record.created),
+        "CreatedAt": text.timestamp(record.created),
+        "RunningFor": text.since(record.created),
+        "State": _state(record),
+        "Status": _status(record),
+        "Storage": record.storage,
+        "Network": record.network,
+        "Names": record.name,
+        "Labels": ",".join(f"{key}={value}" for key, value in record.config.labels.items()),
+    }
+
+
+def _state(record: ContainerRecord) -> str:
+    if record.status is Status.RUNNING and not is_running(record):
+        return Status.EXITED  # nobody has cleaned up after it yet
+    return record.status
+
+
+def _status(record: ContainerRecord) -> str:
+    state = _state(record)
+    if state == Status.RUNNING:
+        return f"Up {text.age(time.time() - record.started)}"
+    if state == Status.EXITED:
+        code = "unknown" if record.exit_code is None else record.exit_code
+        ended = f" {text.since(record.finished)}" if record.finished else ""
+        return f"Exited ({code}){ended}"
+    return state.capitalize()

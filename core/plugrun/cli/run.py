@@ -1,0 +1,84 @@
+"""``plugrun run`` and ``plugrun create``."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from plugrun.cli.context import engine, global_options
+from plugrun.cli.options import ContainerOptions, container_options
+from plugrun.cli.progress import unpacking
+from plugrun.errors import AlreadyExists, PlugrunError
+
+_Image = Annotated[str, typer.Argument(metavar="IMAGE", show_default=False)]
+_Command = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]...", show_default=False)]
+
+
+@container_options
+def create(
+    ctx: typer.Context,
+    options: ContainerOptions,
+    image: _Image,
+    command: _Command = None,
+    cidfile: Annotated[str | None, typer.Option(help="Write the container's id to this file.", metavar="FILE")] = None,
+    rm: Annotated[bool, typer.Option("--rm", help="Remove the container when it ends.")] = False,
+) -> None:
+    """Make a container without starting it; print its id."""
+    from plugrun.lifecycle.create import create as make
+
+    request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
+    _refuse_existing(cidfile)
+    with engine(ctx) as opened, unpacking() as progress:
+        record = make(opened, request, progress=progress)
+    _write_id(cidfile, record.id)
+    typer.echo(record.id)
+
+
+@container_options
+def run(
+    ctx: typer.Context,
+    options: ContainerOptions,
+    image: _Image,
+    command: _Command = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave it running.")] = False,
+    rm: Annotated[bool, typer.Option("--rm", help="Remove the container when it ends.")] = False,
+    cidfile: Annotated[str | None, typer.Option(help="Write the container's id to this file.", metavar="FILE")] = None,
+    detach_keys: Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
+    sig_proxy: Annotated[bool, typer.Option(help="Pass signals on to the container.")] = True,
+) -> int:
+    """Run a command in a new container."""
+    from plugrun.lifecycle.create import create as make
+    from plugrun.lifecycle.remove import remove
+    from plugrun.lifecycle.start import start
+
+    request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
+    _refuse_existing(cidfile)
+    with engine(ctx) as opened:
+        with unpacking() as progress:
+            record = make(opened, request, progress=progress)
+        try:
+            _write_id(cidfile, record.id)
+            if detach:
+                start(opened, record.id)
+                typer.echo(record.id)
+                return 0
+            from plugrun.foreground import run_attached
+
+            return run_attached(opened, record, detach_keys=detach_keys, forward_signals=sig_proxy)
+        except PlugrunError:
+            if rm and (left := opened.containers.get(record.id)) is not None:
+                remove(opened, left, force=True)
+            raise
+
+
+def _refuse_existing(cidfile: str | None) -> None:
+    if cidfile is not None and os.path.lexists(cidfile):
+        raise AlreadyExists(f"the --cidfile {cidfile} exists already", hint="remove it or choose another one")
+
+
+def _write_id(cidfile: str | None, container_id: str) -> None:
+    if cidfile is not None:
+        with open(cidfile, "x", encoding="ascii") as stream:
+            stream.write(container_id)

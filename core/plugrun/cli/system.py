@@ -1,0 +1,91 @@
+"""``plugrun info``, ``doctor`` and ``version``: the engine itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from plugrun import __version__
+from plugrun.cli import text
+from plugrun.cli.context import engine
+from plugrun.lifecycle.state import is_running
+
+if TYPE_CHECKING:
+    from plugrun.engine import Engine
+
+_Format = Annotated[
+    str | None, typer.Option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")
+]
+
+
+def version(format_: _Format = None) -> None:
+    """Print the versions of the engine and its plugin API."""
+    from plugrun.api import API
+
+    facts = {"Version": __version__, "PluginAPI": str(API)}
+    _print(facts, format_)
+
+
+def info(ctx: typer.Context, format_: _Format = None) -> None:
+    """Show what the engine is made of here: drivers, runtimes, directories, counts."""
+    with engine(ctx, changes=False) as opened:
+        _print(_facts(opened), format_)
+
+
+def doctor(ctx: typer.Context) -> int:
+    """Check what the engine needs; say what is missing and what would help.
+
+    The exit code is 1 when containers cannot be run.
+    """
+    from plugrun.doctor import checks
+
+    with engine(ctx, changes=False) as opened:
+        found = list(checks(opened))
+    rows = [[check.mark, check.what, check.finding] for check in found]
+    typer.echo(text.table(["", "CHECK", "FINDING"], rows))
+    return 1 if any(check.mark == "fail" for check in found) else 0
+
+
+def _facts(opened: Engine) -> dict[str, Any]:
+    from plugrun.api import API
+    from plugrun.cli.plugin import rows
+    from plugrun.oci import runtime
+
+    records = opened.containers.all()
+    system = os.uname()
+    return {
+        "Version": __version__,
+        "PluginAPI": str(API),
+        "Root": str(opened.paths.root),
+        "RunRoot": str(opened.paths.run_root),
+        "Containers": len(records),
+        "ContainersRunning": sum(map(is_running, records)),
+        "Images": len(opened.images.list()),
+        "Kernel": system.release,
+        "Architecture": system.machine,
+        "CPUs": os.cpu_count() or 1,
+        "Drivers": {f"{row['Kind']} {row['Name']}": row["Usable"] for row in rows(opened)},
+        "Runtimes": {one.name: one.reason or f"{one.path}, version {one.version}" for one in runtime.survey()},
+    }
+
+
+def _print(facts: dict[str, Any], template: str | None) -> None:
+    if template == "json":
+        typer.echo(json.dumps(facts))
+    elif template is not None:
+        typer.echo(text.fill(template, facts))
+    else:
+        typer.echo("\n".join(_lines(facts, "")))
+
+
+def _lines(facts: dict[str, Any], indent: str) -> list[str]:
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{name}: {text.printable(str(value))}")
+    return lines

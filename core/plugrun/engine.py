@@ -1,0 +1,110 @@
+"""The engine: one object that holds what a command needs, each part made when first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from plugrun import locks
+from plugrun.state.containers import ContainerStore
+from plugrun.state.database import Database
+
+if TYPE_CHECKING:
+    from plugrun.api import ContainerView, Event, NetworkDriver, StorageDriver
+    from plugrun.container import ContainerRecord
+    from plugrun.images.store import ImageStore
+    from plugrun.manager import Plugins
+    from plugrun.oci.runtime import RuntimeClient
+    from plugrun.paths import Paths
+
+
+def _warn(message: str) -> None:
+    print(f"plugrun: warning: {message}", file=sys.stderr)  # noqa: T201 - replaced by embedding programs
+
+
+class Engine:
+    """Everything that works on one pair of directories. Cheap to make; close it when done.
+
+    :param warn: called with one line about something that does not stop the operation.
+    """
+
+    def __init__(self, paths: Paths, *, plugins: Plugins | None = None, warn: Callable[[str], None] = _warn) -> None:
+        self.paths = paths
+        self.warn = warn
+        self._plugins = plugins
+        self._storage: dict[str, StorageDriver] = {}
+        self._database = Database(paths.database)
+        self.containers = ContainerStore(self._database)
+
+    def close(self) -> None:
+        """Let go of the database and the drivers."""
+        for driver in self._storage.values():
+            driver.close()
+        self._storage.clear()
+        self._database.close()
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """The installed plugins, found when first asked for."""
+        if self._plugins is not None:
+            return self._plugins
+        from plugrun.manager import load
+
+        return load()
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """The content store."""
+        from plugrun.images.store import ImageStore
+
+        return ImageStore(self.paths.images)
+
+    def storage(self, name: str, options: Mapping[str, str]) -> StorageDriver:
+        """Return the storage driver ``name``, opened once.
+
+        :raises NotFound: no installed plugin declares it.
+        :raises Unavailable: it does not work here; says why.
+        """
+        if name not in self._storage:
+            declared = self.plugins.select_storage(name, self.paths.root)
+            self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+        return self._storage[name]
+
+    def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
+        """Return the network driver ``name``; raises as :meth:`storage`."""
+        declared = self.plugins.select_network(name, self.paths.root)
+        return self.plugins.open_network(declared, self.paths.root, options)
+
+    def runtime(self, record: ContainerRecord) -> RuntimeClient:
+        """Return the OCI runtime that a container was made with."""
+        from plugrun.oci.runtime import Runtime, RuntimeClient
+
+        name = record.runtime.rpartition("/")[2]
+        return RuntimeClient(Runtime(name, record.runtime), str(self.paths.runtime_state))
+
+    def locked(self, container_id: str) -> AbstractContextManager[None]:
+        """Hold the lock of one container: every change of its state happens inside."""
+        return locks.held(self.paths.lock(container_id), what=f"container {container_id[:12]}")
+
+    def notify(self, event: Event, record: ContainerRecord) -> None:
+        """Tell plugins what happened; one that fails is a warning."""
+        self.plugins.notify(event, view(record))
+
+
+def view(record: ContainerRecord) -> ContainerView:
+    """Return the copy of a record that plugins see."""
+    from plugrun.api import ContainerView
+
+    return ContainerView(
+        id=record.id,
+        name=record.name,
+        image=record.config.image,
+        storage=record.storage,
+        network=record.network,
+        labels=dict(record.config.labels),
+        pid=record.pid,
+        exit_code=record.exit_code,
+    )

@@ -1,0 +1,1 @@
+"""A container's life: create, start, end, remove, and what to do after a crash in between."""

@@ -1,0 +1,138 @@
+"""Create: from a request to a recorded container with its own writable layer."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from plugrun import mounts, names
+from plugrun.container import ContainerRecord, Status
+from plugrun.errors import AlreadyExists
+from plugrun.lifecycle.remove import remove_locked
+from plugrun.paths import ensure_private
+from plugrun.request import ContainerRequest, merge
+from plugrun.undo import Undo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from plugrun.api import StorageDriver
+    from plugrun.container import ContainerConfig
+    from plugrun.engine import Engine
+    from plugrun.images.store import Image
+
+_NAME_ATTEMPTS = 5
+
+
+def create(
+    engine: Engine, request: ContainerRequest, *, progress: Callable[..., None] | None = None
+) -> ContainerRecord:
+    """Make a container; it is not started.
+
+    :post: on success the container is ``created``; on failure nothing of it is left.
+    :raises NotFound: no such image, driver or runtime.
+    :raises AlreadyExists: the name is taken.
+    """
+    from plugrun.api import Event
+    from plugrun.oci import runtime
+
+    plugins, root = engine.plugins, engine.paths.root
+    storage = plugins.select_storage(request.storage, root)
+    wanted = plugins.parse_network(request.network)
+    network = plugins.select_network(wanted.driver, root)
+    chosen_runtime = runtime.choose(request.runtime)
+    if request.name is not None:
+        names.check(request.name)
+    image = engine.images.resolve(request.image)
+    container_id = os.urandom(32).hex()
+    config = _shaped(engine, request, merge(request, image, hostname=container_id[:12]))
+    driver = engine.storage(storage.spec.name, request.storage_options)
+    parent = unpack(engine, image, storage.spec.name, driver, progress=progress)
+    record = ContainerRecord(
+        id=container_id,
+        name=request.name or names.suggest(),
+        config=config,
+        storage=storage.spec.name,
+        storage_api=str(storage.spec.api),
+        storage_options=dict(request.storage_options),
+        network=network.spec.name,
+        network_api=str(network.spec.api),
+        network_target=wanted.target,
+        network_options=dict(request.network_options),
+        runtime=chosen_runtime.path,
+        created=time.time(),
+    )
+    with engine.locked(container_id), Undo(f"creating container {record.name}") as undo:
+        _add(engine, record, fixed=request.name is not None)
+        undo.push("the container's record and layer", lambda: remove_locked(engine, record))
+        ensure_private(engine.paths.container(container_id))
+        driver.prepare(container_id, parent)
+        record.status = Status.CREATED
+        engine.containers.update(record)
+    engine.notify(Event.CREATED, record)
+    return record
+
+
+def unpack(
+    engine: Engine,
+    image: Image,
+    storage: str,
+    driver: StorageDriver,
+    *,
+    progress: Callable[..., None] | None = None,
+) -> str | None:
+    """Have an image unpacked in a storage driver; return its top snapshot, ``None`` for an empty image."""
+    from plugrun.snapshots import ensure_unpacked
+
+    return ensure_unpacked(
+        engine.images,
+        image,
+        driver,
+        lock_dir=engine.paths.root / "locks",
+        mount=lambda what, where: mounts.mount_all(what, str(where)),
+        unmount=lambda where: mounts.unmount(str(where)),
+        staging=engine.paths.run_root / "staging",
+        progress=progress,
+    )
+
+
+def _shaped(engine: Engine, request: ContainerRequest, config: ContainerConfig) -> ContainerConfig:
+    """Let plugins change the draft of a configuration."""
+    import dataclasses
+
+    from plugrun.api import ContainerDraft
+
+    draft = ContainerDraft(
+        name=request.name or "",
+        image=request.image,
+        args=list(config.args),
+        env=list(config.env),
+        labels=dict(config.labels),
+        hostname=config.hostname,
+        workdir=config.workdir,
+        user=config.user,
+    )
+    engine.plugins.prepare_config(draft)
+    return dataclasses.replace(
+        config,
+        args=tuple(draft.args),
+        env=tuple(draft.env),
+        labels=draft.labels,
+        hostname=draft.hostname,
+        workdir=draft.workdir,
+        user=draft.user,
+    )
+
+
+def _add(engine: Engine, record: ContainerRecord, *, fixed: bool) -> None:
+    """Record the container; a suggested name that is taken is replaced by another."""
+    for _ in range(_NAME_ATTEMPTS):
+        try:
+            return engine.containers.add(record)
+        except AlreadyExists:
+            if fixed:
+                raise
+            record.name = names.suggest()
+    record.name = f"{names.suggest()}_{record.short_id[:4]}"
+    return engine.containers.add(record)

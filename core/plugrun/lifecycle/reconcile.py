@@ -1,0 +1,51 @@
+"""Reconcile: finish or undo what a killed plugrun, a killed monitor or a reboot left behind.
+
+Runs at the start of every command that changes something. When nothing is wrong it costs one indexed query and a look
+at one process per running container.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from plugrun import locks
+from plugrun.container import ContainerRecord, Status
+from plugrun.lifecycle.end import end_locked
+from plugrun.lifecycle.remove import remove_locked
+from plugrun.lifecycle.state import is_running
+
+if TYPE_CHECKING:
+    from plugrun.engine import Engine
+
+_UNSETTLED = (Status.CREATING, Status.STARTING, Status.RUNNING, Status.REMOVING)
+
+
+def reconcile(engine: Engine) -> None:
+    """Bring every container whose owner died to a settled state.
+
+    A container that cannot be settled is warned about and left for the next time; others are not affected.
+    """
+    for record in engine.containers.all(*_UNSETTLED):
+        if is_running(record):
+            continue
+        lock = locks.try_acquire(engine.paths.lock(record.id))
+        if lock is None:
+            continue  # somebody is at work on it
+        try:
+            current = engine.containers.get(record.id)
+            if current is not None and not is_running(current):
+                _settle(engine, current)
+        except Exception as error:  # noqa: BLE001 - one broken container must not stop the others
+            engine.warn(f"container {record.name} is left {record.status}: {error}")
+        finally:
+            os.close(lock)
+
+
+def _settle(engine: Engine, record: ContainerRecord) -> None:
+    if record.status in {Status.CREATING, Status.REMOVING}:
+        remove_locked(engine, record)
+    elif record.status in {Status.STARTING, Status.RUNNING}:
+        end_locked(engine, record)
+        if record.config.auto_remove:
+            remove_locked(engine, record)

@@ -1,0 +1,54 @@
+"""Remove: the writable layer, the container's directory, its record; then nothing is left."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+from plugrun.container import ContainerRecord, Status
+from plugrun.errors import FailedPrecondition, NotFound
+from plugrun.lifecycle.end import end_locked, stop
+from plugrun.lifecycle.state import is_running
+
+if TYPE_CHECKING:
+    from plugrun.engine import Engine
+
+
+def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> None:
+    """Remove a container.
+
+    :param force: kill it first if it runs.
+    :raises FailedPrecondition: it runs, and ``force`` was not given.
+    """
+    if is_running(record):
+        if not force:
+            raise FailedPrecondition(
+                f"container {record.name} is running",
+                hint=f"stop it first: plugrun stop {record.name}; or kill and remove it: plugrun rm -f {record.name}",
+            )
+        stop(engine, record, 0, signal.SIGKILL)
+    with engine.locked(record.id):
+        current = engine.containers.get(record.id)
+        if current is not None:
+            remove_locked(engine, current)
+
+
+def remove_locked(engine: Engine, record: ContainerRecord) -> None:
+    """Remove a container that does not run. The caller holds its lock. What is missing already is fine."""
+    from plugrun.api import Event
+
+    if record.status in {Status.RUNNING, Status.STARTING}:
+        end_locked(engine, record)
+    record.status = Status.REMOVING
+    engine.containers.update(record)
+    try:
+        engine.storage(record.storage, record.storage_options).remove(record.id)
+    except NotFound as error:
+        if record.storage not in engine.plugins.storage:
+            raise error from None  # the driver is gone, not the layer
+    shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
+    engine.containers.delete(record.id)
+    for path in (engine.paths.watch(record.id), engine.paths.lock(record.id)):
+        path.unlink(missing_ok=True)
+    engine.notify(Event.REMOVED, record)

@@ -1,0 +1,66 @@
+"""Start: from a created or ended container to a running one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from plugrun import processes
+from plugrun.container import ContainerRecord, Status
+from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle.end import end_locked
+from plugrun.lifecycle.state import is_running
+from plugrun.lifecycle.steps import STEPS, Starting
+from plugrun.undo import Undo
+
+if TYPE_CHECKING:
+    from plugrun.engine import Engine
+    from plugrun.oci.monitor import MonitorHandle
+
+
+def start(
+    engine: Engine, container_id: str, *, connect: Callable[[MonitorHandle], None] | None = None
+) -> ContainerRecord:
+    """Start a container; one that runs already is left as it is.
+
+    :param connect: called once the process exists and before it runs.
+    :post: on failure nothing of the attempt is left but ``error`` in the record.
+    :raises CommandNotFound: its command does not exist in its root file system.
+    :raises CommandNotExecutable: its command cannot be executed.
+    :raises FailedPrecondition: it is being removed, or its image must not be started.
+    """
+    from plugrun.api import Event
+
+    with engine.locked(container_id):
+        record = engine.containers.find(container_id)
+        if is_running(record):
+            return record
+        if record.status in {Status.RUNNING, Status.STARTING}:
+            end_locked(engine, record)
+        if record.status not in {Status.CREATED, Status.EXITED}:
+            raise FailedPrecondition(f"container {record.name} is {record.status}, it cannot be started")
+        _bring_up(engine, record, connect)
+    engine.notify(Event.STARTED, record)
+    return record
+
+
+def _bring_up(engine: Engine, record: ContainerRecord, connect: Callable[[MonitorHandle], None] | None) -> None:
+    before = record.status
+    record.status, record.error = Status.STARTING, ""
+    record.boot_id = processes.boot_id()
+    engine.containers.update(record)
+    at = Starting(engine, record, connect)
+    try:
+        with Undo(f"starting container {record.name}") as undo:
+            for step in STEPS:
+                undo.push(step.name, lambda step=step: step.release(at))  # type: ignore[misc]
+                step.acquire(at)
+    except BaseException as error:
+        record.status, record.error = before, str(error)
+        record.pid = record.monitor_pid = None
+        engine.containers.update(record)
+        raise
+    record.status, record.started = Status.RUNNING, time.time()
+    record.finished, record.exit_code, record.oom_killed = 0.0, None, False
+    engine.containers.update(record)

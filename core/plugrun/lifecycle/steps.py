@@ -1,0 +1,232 @@
+"""The steps between a created container and a running one, each with its release beside it.
+
+``acquire`` may fail half-way. ``release`` undoes it from the record alone: after a complete acquire, a half-done one,
+none at all, in another process, after a reboot, and twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from plugrun import mounts, namespaces, processes, programs
+from plugrun.errors import FailedPrecondition
+from plugrun.paths import ensure_private
+
+if TYPE_CHECKING:
+    from plugrun.api import Attachment, NamespacePlan
+    from plugrun.container import ContainerRecord
+    from plugrun.engine import Engine
+    from plugrun.oci.monitor import MonitorHandle
+
+_REPORT_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class Starting:
+    """One container on its way up, or on its way down.
+
+    :param connect: called when the process exists but has not begun to run, to attach without missing output.
+    :param netns: network namespace to join, once the network step has decided; ``None`` for the host's.
+    """
+
+    engine: Engine
+    record: ContainerRecord
+    connect: Callable[[MonitorHandle], None] | None = None
+    netns: str | None = None
+
+
+class Step(Protocol):
+    """Something a running container holds."""
+
+    name: str
+
+    def acquire(self, at: Starting) -> None:
+        """Take it."""
+
+    def release(self, at: Starting) -> None:
+        """Give it back."""
+
+
+class RunDirectory:
+    """The OCI bundle directory, where sockets and process ids live too."""
+
+    name = "run directory"
+
+    def acquire(self, at: Starting) -> None:
+        """Make it, empty."""
+        self.release(at)  # left from another boot, if the run root is not on a tmpfs
+        ensure_private(at.engine.paths.run(at.record.id))
+        ensure_private(at.engine.paths.rootfs(at.record.id))
+
+    def release(self, at: Starting) -> None:
+        """Remove it; refuses while the root file system is still mounted inside."""
+        with contextlib.suppress(FileNotFoundError):
+            at.engine.paths.rootfs(at.record.id).rmdir()
+        shutil.rmtree(at.engine.paths.run(at.record.id), ignore_errors=True)
+
+
+class Rootfs:
+    """The storage driver's mounts."""
+
+    name = "root file system"
+
+    def acquire(self, at: Starting) -> None:
+        """Mount what the driver says."""
+        driver = at.engine.storage(at.record.storage, at.record.storage_options)
+        mounts.mount_all(driver.mounts(at.record.id), str(at.engine.paths.rootfs(at.record.id)))
+
+    def release(self, at: Starting) -> None:
+        """Unmount it."""
+        mounts.unmount(str(at.engine.paths.rootfs(at.record.id)))
+
+
+class Network:
+    """The network namespace and the driver's endpoint in it."""
+
+    name = "network"
+
+    def acquire(self, at: Starting) -> None:
+        """Make or find the namespace the driver plans for, and let the driver set the endpoint up."""
+        import dataclasses
+
+        record = at.record
+        driver = at.engine.network(record.network, record.network_options)
+        at.netns = _namespace(at, driver.namespace(record.network_target))
+        record.net_result = dataclasses.asdict(driver.setup(_attachment(record, at.netns)))
+
+    def release(self, at: Starting) -> None:
+        """Have the driver tear down, then let the namespace go. The driver comes first: it may need it."""
+        from plugrun.api import NetResult
+
+        record, pin = at.record, at.engine.paths.netns(at.record.id)
+        result = record.net_result
+        previous = NetResult(tuple(result["addresses"]), result["data"]) if result else None
+        try:
+            driver = at.engine.network(record.network, record.network_options)
+            driver.teardown(_attachment(record, str(pin) if pin.exists() else None), previous)
+        finally:
+            namespaces.delete(pin)
+        record.net_result = None
+
+
+class Bundle:
+    """``config.json``, and a root file system ready for the mounts it lists."""
+
+    name = "bundle"
+
+    def acquire(self, at: Starting) -> None:
+        """Check and prepare the root file system, then write the specification."""
+        from plugrun.lifecycle.bundle import specification
+
+        spec = specification(at)
+        path = at.engine.paths.run(at.record.id) / "config.json"
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
+            json.dump(spec, stream)
+
+    def release(self, at: Starting) -> None:
+        """Nothing: the file goes with the run directory, mount points stay in the container's own layer."""
+
+
+class Process:
+    """The container's first process and its monitor."""
+
+    name = "process"
+
+    def acquire(self, at: Starting) -> None:
+        """Create the process under the monitor, let the caller connect to it, and let it run."""
+        from plugrun.oci import monitor
+
+        record, paths = at.record, at.engine.paths
+        client = at.engine.runtime(record)
+        handle = monitor.create(
+            monitor.MonitorRequest(
+                container_id=record.id,
+                name=record.name,
+                bundle=paths.run(record.id),
+                runtime=client.runtime,
+                runtime_root=str(paths.runtime_state),
+                run_dir=paths.run(record.id),
+                log_path=paths.container(record.id) / "container.log",
+                tty=record.config.tty,
+                stdin_open=record.config.stdin_open,
+                exit_command=exit_command(at.engine, record.id),
+            )
+        )
+        record.pid, record.pid_start = handle.pid, processes.start_time(handle.pid)
+        record.monitor_pid, record.monitor_start = handle.monitor_pid, processes.start_time(handle.monitor_pid)
+        if at.connect is not None:
+            at.connect(handle)
+        client.start(record.id)
+
+    def release(self, at: Starting) -> None:
+        """End every process of the container and the runtime's memory of it."""
+        at.engine.runtime(at.record).delete(at.record.id, force=True)
+        exit_code(at.engine, at.record)  # what the monitor still writes must not meet the run directory of a next start
+
+
+STEPS: tuple[Step, ...] = (RunDirectory(), Rootfs(), Network(), Bundle(), Process())
+
+
+def exit_code(engine: Engine, record: ContainerRecord) -> int | None:
+    """Return the exit code the monitor wrote, waiting for its report if the process has only just ended.
+
+    Not for the end of the monitor: that waits for its exit command, which may be this very process.
+
+    :return: ``None`` if the monitor was killed, or did not report in time.
+    """
+    from plugrun.oci import monitor
+
+    deadline = time.monotonic() + _REPORT_SECONDS
+    while True:
+        live = processes.alive(record.monitor_pid, record.monitor_start)
+        code = monitor.exit_code(engine.paths.run(record.id), record.id)
+        if code is not None or not live or time.monotonic() > deadline:
+            return code
+        time.sleep(0.002)
+
+
+def exit_command(engine: Engine, container_id: str) -> tuple[str, ...]:
+    """Return what the monitor executes when the container has ended.
+
+    Whoever waits for the container in the foreground cleans up itself, and holds ``Paths.watch`` locked meanwhile. Then
+    this costs one flock(1) instead of a Python start; if that process dies, its lock goes and the clean-up runs.
+    """
+    clean_up = (
+        *(sys.executable, "-I", "-m", "plugrun"),
+        *("--root", str(engine.paths.root), "--runroot", str(engine.paths.run_root)),
+        *("container", "cleanup", container_id),
+    )
+    flock = programs.find("flock")
+    return (flock, "--nonblock", str(engine.paths.watch(container_id)), *clean_up) if flock else clean_up
+
+
+def _namespace(at: Starting, plan: NamespacePlan) -> str | None:
+    from plugrun.api import Host, New
+
+    if isinstance(plan, Host):
+        return None
+    if isinstance(plan, New):
+        pin = at.engine.paths.netns(at.record.id)
+        namespaces.create(pin)
+        return str(pin)
+    other = at.engine.containers.find(plan.container)
+    if not processes.alive(other.pid, other.pid_start):
+        raise FailedPrecondition(
+            f"container {other.name} is not running, so its network cannot be shared",
+            hint=f"start it first: plugrun start {other.name}",
+        )
+    return f"/proc/{other.pid}/ns/net"
+
+
+def _attachment(record: ContainerRecord, netns: str | None) -> Attachment:
+    from plugrun.api import Attachment
+
+    return Attachment(record.id, record.config.hostname, netns, record.network_target)

@@ -1,0 +1,214 @@
+"""The overlay storage driver."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from plugrun.api import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    Mount,
+    NotFound,
+    SnapshotInfo,
+    SnapshotKind,
+    Usage,
+)
+from plugrun_storage_overlay.durable import sync_directory, sync_file_system
+from plugrun_storage_overlay.layout import ACTIVE, COMMITTED, LAYERS, STAGING, TRASH, VIEW, Layout
+from plugrun_storage_overlay.tree import measure
+
+# A layer from elsewhere must not steer the kernel by its attributes. Unpacking drops trusted.*, and these keep the
+# kernel from looking: redirects ("nofollow", because "off" still follows them on kernels built with
+# OVERLAY_FS_REDIRECT_ALWAYS_FOLLOW, Debian's among them) and metadata-only copies, both of which take a file's content
+# from a path the attribute names. The index would tie layers to one overlay at a time, and they are shared.
+# (Documentation/filesystems/overlayfs.rst, "redirect_dir", "metacopy", "index")
+_OPTIONS = ("index=off", "metacopy=off", "redirect_dir=nofollow")
+
+_ROOT_MODE = 0o755
+
+
+class OverlayDriver:
+    """A storage driver with parallel unpacking and garbage collection; several processes may use one state directory.
+
+    :param state_dir: an existing directory that only root can enter.
+    :raises InvalidArgument: mount options cannot carry its path.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        state = os.path.abspath(state_dir)
+        if set(state) & set(":,\\"):
+            raise InvalidArgument(
+                f"the overlay driver cannot keep layers in {state!r}", hint="choose a --root without ':', ',' and '\\'"
+            )
+        self._layout = Layout(state)
+
+    # --- StorageDriver -----------------------------------------------------------------------------------------------
+
+    def prepare(self, key: str, parent: str | None) -> Sequence[Mount]:
+        """Make an active snapshot: :meth:`plugrun.api.StorageDriver.prepare`."""
+        self._make(ACTIVE, key, parent, ("fs", "work"))
+        return self.mounts(key)
+
+    def view(self, key: str, parent: str | None) -> Sequence[Mount]:
+        """Make a read-only snapshot: :meth:`plugrun.api.StorageDriver.view`."""
+        self._make(VIEW, key, parent, () if parent else ("fs",))
+        return self.mounts(key)
+
+    def mounts(self, key: str) -> Sequence[Mount]:
+        """Return the mounts of an active snapshot or view: a bind mount if it is one directory, else an overlay."""
+        place = self._layout.place(key)
+        if place not in {ACTIVE, VIEW}:
+            raise NotFound(f"no active snapshot or view {key!r}")
+        own = self._layout.path(place, key, "fs")
+        lower = [self._layout.path(COMMITTED, name, "fs") for name in self._layout.ancestors(place, key)]
+        if place == VIEW and len(lower) <= 1:  # the kernel makes no read-only overlay of one directory
+            return [Mount("bind", lower[0] if lower else own, ("ro",))]
+        if not lower:
+            return [Mount("bind", own, ("rw",))]
+        options = [f"lowerdir={':'.join(lower)}"]
+        if place == ACTIVE:
+            options += [f"upperdir={own}", f"workdir={self._layout.path(place, key, 'work')}"]
+        else:
+            options += ["ro"]
+        return [Mount("overlay", "overlay", (*options, *_OPTIONS))]
+
+    def commit(self, name: str, key: str) -> None:
+        """Turn an active snapshot into a committed one: :meth:`plugrun.api.StorageDriver.commit`.
+
+        :pre: it is not mounted.
+        :post: it survives a power cut.
+        """
+        if self._layout.place(key) == VIEW:
+            raise FailedPrecondition(f"{key!r} is a view and cannot be committed")
+        self._commit(name, key, ACTIVE)
+        self._layout.delete_part(COMMITTED, name, "work")
+
+    def remove(self, key: str) -> None:
+        """Remove a snapshot of any kind, and what a crash left of it: :meth:`plugrun.api.StorageDriver.remove`."""
+        with self._layout.locked():
+            place = self._layout.place(key)
+            if place is not None:
+                self._refuse_parent(place, key)
+                os.rename(self._layout.path(place, key), self._layout.aside(TRASH, key))
+            leftovers = self._layout.leftovers(key)
+        if not leftovers:
+            raise NotFound(f"no snapshot {key!r}")
+        for path in leftovers:
+            self._layout.delete(path)
+
+    def stat(self, key: str) -> SnapshotInfo:
+        """Describe one snapshot."""
+        place = self._layout.place(key)
+        if place is None or place == LAYERS:
+            raise NotFound(f"no snapshot {key!r}")
+        return SnapshotInfo(key, SnapshotKind(place), self._layout.parent(place, key))
+
+    def walk(self) -> Iterator[SnapshotInfo]:
+        """Yield every snapshot."""
+        for kind in SnapshotKind:
+            for key in os.listdir(self._layout.path(kind.value)):
+                with contextlib.suppress(NotFound):  # removed meanwhile
+                    yield self.stat(key)
+
+    def usage(self, key: str) -> Usage:
+        """Measure the snapshot's own directory."""
+        try:
+            return Usage(*measure(self._layout.path(self.stat(key).kind.value, key, "fs")))
+        except FileNotFoundError:  # a view of its parent
+            return Usage(0, 0)
+
+    def close(self) -> None:
+        """Let go of nothing: between calls the driver holds nothing open."""
+
+    # --- SupportsLayerDir and SupportsGC -----------------------------------------------------------------------------
+
+    def layer_dir(self, key: str) -> Path:
+        """Make an empty directory for one layer's own entries."""
+        self._make(LAYERS, key, None, ("fs",))
+        return Path(self._layout.path(LAYERS, key, "fs"))
+
+    def commit_layer(self, name: str, key: str, parent: str | None) -> None:
+        """Turn a filled layer directory into the committed snapshot ``name`` on ``parent``.
+
+        :post: it survives a power cut.
+        """
+        self._commit(name, key, LAYERS, parent)
+
+    def gc(self, valid: frozenset[str]) -> None:
+        """Delete what :meth:`walk` does not show: what crashes left, and layer directories whose key is not ``valid``."""
+        layout = self._layout
+        with layout.locked():
+            for key in set(os.listdir(layout.path(LAYERS))) - valid:
+                os.rename(layout.path(LAYERS, key), layout.aside(TRASH, key))
+            for entry in os.listdir(layout.path(STAGING)):  # whoever was making it held the lock that is now ours
+                os.rename(layout.path(STAGING, entry), layout.aside(TRASH, entry))
+        for entry in os.listdir(layout.path(TRASH)):
+            layout.delete(layout.path(TRASH, entry))
+        for name in os.listdir(layout.path(COMMITTED)):
+            layout.delete_part(COMMITTED, name, "work")
+
+    # --- Steps ---------------------------------------------------------------------------------------------------------
+
+    def _make(self, place: str, key: str, parent: str | None, directories: Sequence[str]) -> None:
+        """Make a snapshot aside and move it into place."""
+        layout = self._layout
+        with layout.locked():
+            self._check_free(key)
+            self._check_parent(parent)
+            staging = layout.aside(STAGING, key)
+            os.mkdir(staging, 0o700)
+            if parent is not None:
+                layout.link_parent(staging, parent)
+            for directory in directories:
+                os.mkdir(f"{staging}/{directory}", 0o700)
+            if "fs" in directories:
+                self._copy_root(parent, f"{staging}/fs")
+            os.rename(staging, layout.path(place, key))
+
+    def _commit(self, name: str, key: str, place: str, parent: str | None = None) -> None:
+        """Write a snapshot's data to the device, then move it into place."""
+        layout = self._layout
+        source, target = layout.path(place, key), layout.path(COMMITTED, name)
+        if not os.path.isdir(source):
+            raise NotFound(f"no snapshot {key!r} to commit")
+        with layout.syncing():  # not in the lock: it may take seconds
+            sync_file_system(source)
+        with layout.locked():
+            self._check_free(name)
+            self._check_parent(parent)
+            if parent is not None:
+                layout.link_parent(source, parent)
+                sync_directory(source)
+            os.rename(source, target)
+            sync_directory(layout.path(COMMITTED))
+            sync_directory(layout.path(place))
+
+    def _check_free(self, key: str) -> None:
+        if (place := self._layout.place(key)) is not None:
+            raise AlreadyExists(f"snapshot {key!r} exists ({place})")
+
+    def _check_parent(self, parent: str | None) -> None:
+        if parent is not None and self._layout.place(parent) != COMMITTED:
+            raise NotFound(f"no committed snapshot {parent!r} to stand on")
+
+    def _refuse_parent(self, place: str, name: str) -> None:
+        if place != COMMITTED:
+            return
+        children = sorted(info.name for info in self.walk() if info.parent == name)
+        if children:
+            raise FailedPrecondition(
+                f"snapshot {name!r} is the parent of {', '.join(children)}", hint=f"remove {children[0]} first"
+            )
+
+    def _copy_root(self, parent: str | None, target: str) -> None:
+        """Give a new root directory the owner and mode of its parent's, which it covers in the overlay."""
+        mode = _ROOT_MODE
+        if parent is not None:
+            info = os.stat(self._layout.path(COMMITTED, parent, "fs"), follow_symlinks=False)
+            os.chown(target, info.st_uid, info.st_gid)
+            mode = info.st_mode & 0o7777
+        os.chmod(target, mode)

@@ -1,0 +1,5 @@
+"""Fixtures for the tests of the core and of every plugin."""
+
+from __future__ import annotations
+
+pytest_plugins = ("fixtures.host", "fixtures.engine")

@@ -1,0 +1,171 @@
+"""Container records in SQLite."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+
+import pytest
+
+from plugrun.container import BindMount, ContainerConfig, ContainerRecord, Resources, Security, Status
+from plugrun.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from plugrun.state.codec import decode, encode
+from plugrun.state.containers import ContainerStore
+from plugrun.state.database import Database
+
+
+def record(number=1, **changes):
+    values = {
+        "id": f"{number:064x}",
+        "name": f"web{number}",
+        "config": ContainerConfig(image="busybox", image_id="sha256:" + "a" * 64, args=("sh",)),
+        "storage": "overlay",
+        "storage_api": "1.0",
+        "network": "none",
+        "network_api": "1.0",
+        "runtime": "/usr/bin/crun",
+        "created": float(number),
+    }
+    return ContainerRecord(**{**values, **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    database = Database(tmp_path / "state.db")
+    yield ContainerStore(database)
+    database.close()
+
+
+def test_a_record_survives_the_database_whole(store):
+    config = ContainerConfig(
+        image="busybox",
+        image_id="sha256:" + "b" * 64,
+        args=("sh", "-c", "true"),
+        entrypoint=("sh",),
+        env=("A=1", "B=ü"),
+        binds=(BindMount(source="/a", destination="/b", read_only=True),),
+        tmpfs={"/tmp": "size=1m"},
+        security=Security(cap_add=("NET_ADMIN",), seccomp="unconfined"),
+        resources=Resources(memory=1, cpus=1.5),
+        ulimits={"nofile": (1, 2)},
+        labels={"k": "v"},
+    )
+    kept = record(config=config, status=Status.RUNNING, net_result={"addresses": [], "data": {}}, exit_code=None)
+    store.add(kept)
+    assert store.get(kept.id) == kept
+
+
+def test_keys_of_a_newer_plugrun_are_ignored():
+    text = encode(record()).replace('"storage":', '"invented":1,"storage":', 1)
+    assert decode(text) == record()
+
+
+def test_find_by_name_id_and_unique_beginning(store):
+    store.add(record(0x1234, name="web"))
+    for key in ("web", f"{0x1234:064x}", f"{0x1234:064x}"[:62]):
+        assert store.find(key).name == "web"
+
+
+def test_a_name_that_looks_like_the_beginning_of_an_id_is_the_name(store):
+    store.add(record(1, id="abc" + "0" * 61, name="web"))
+    store.add(record(2, name="abc"))
+    assert store.find("abc").id == record(2).id
+
+
+def test_an_ambiguous_beginning_is_refused_and_a_missing_one_not_found(store):
+    store.add(record(1))
+    store.add(record(2))
+    with pytest.raises(InvalidArgument, match="2 container ids"):
+        store.find("0000")
+    with pytest.raises(NotFound, match="no such container: nosuch"):
+        store.find("nosuch")
+    with pytest.raises(NotFound):
+        store.find("")
+
+
+def test_a_taken_name_is_refused_and_says_by_whom(store):
+    store.add(record(1, name="web"))
+    with pytest.raises(AlreadyExists, match="'web' is taken by container 000000000000") as caught:
+        store.add(record(2, name="web"))
+    assert "plugrun rm web" in caught.value.hint
+    assert store.get(record(2).id) is None
+
+
+def test_the_exit_code_outlives_the_container(store):
+    ended = record(status=Status.EXITED, exit_code=7)
+    store.add(ended)
+    store.ended(ended)
+    store.delete(ended.id)
+    assert store.last_exit(ended.id) == 7
+
+
+def test_old_exit_codes_are_forgotten(store):
+    for number in range(1100):
+        store.ended(record(number, exit_code=1))
+    rows = store._database.connection.execute("SELECT count(*) FROM exits").fetchone()[0]
+    assert rows == 1000
+    assert store.last_exit(record(0).id) is None
+
+
+def test_by_status_newest_first(store):
+    for number, status in enumerate((Status.RUNNING, Status.EXITED, Status.RUNNING), start=1):
+        store.add(record(number, status=status))
+    assert [found.name for found in store.all(Status.RUNNING)] == ["web3", "web1"]
+    assert [found.name for found in store.all()] == ["web3", "web2", "web1"]
+
+
+def test_an_update_of_a_removed_container_does_not_bring_it_back(store):
+    store.update(record())
+    assert store.all() == []
+
+
+def test_images_in_use(store):
+    store.add(record(1))
+    assert store.using_image(record().config.image_id) == ["web1"]
+    assert store.using_image("sha256:" + "0" * 64) == []
+
+
+def test_a_failed_transaction_leaves_nothing(store):
+    with pytest.raises(ValueError, match="stop"), store._database.transaction() as connection:
+        connection.execute("INSERT INTO exits (id, code) VALUES ('x', 1)")
+        raise ValueError("stop")
+    assert store.last_exit("x") is None
+
+
+def test_the_file_is_private(tmp_path, store):
+    store.all()
+    assert (tmp_path / "state.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "state.db").write_bytes(b"not a database" * 100)
+    with pytest.raises(Unavailable, match=r"state.db cannot be used"):
+        ContainerStore(Database(tmp_path / "state.db")).all()
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(Unavailable, match="schema 99"):
+        ContainerStore(Database(tmp_path / "state.db")).all()
+
+
+def _add(path, number):
+    database = Database(path)
+    store = ContainerStore(database)
+    outcome = []
+    for step in range(10):
+        try:
+            store.add(record(number * 100 + step, name=f"name{step}"))
+            outcome.append(step)
+        except AlreadyExists:
+            pass
+    database.close()
+    return outcome
+
+
+def test_of_many_processes_one_wins_each_name(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        won = pool.starmap(_add, [(tmp_path / "state.db", number) for number in range(1, 9)])
+    assert sorted(step for steps in won for step in steps) == list(range(10))

@@ -1,0 +1,54 @@
+"""The undo list: order, completeness, and what is raised."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugrun.undo import Undo
+
+
+def boom(message):
+    def step():
+        raise OSError(message)
+
+    return step
+
+
+def test_nothing_is_undone_on_success():
+    done = []
+    with Undo("making") as undo:
+        undo.push("one", lambda: done.append(1))
+    assert done == []
+
+
+def test_undo_runs_last_in_first_out():
+    done = []
+    with pytest.raises(ValueError, match="stop"), Undo("making") as undo:
+        undo.push("one", lambda: done.append(1))
+        undo.push("two", lambda: done.append(2))
+        raise ValueError("stop")
+    assert done == [2, 1]
+
+
+def test_every_undo_runs_and_every_failure_is_raised_with_its_step():
+    done = []
+    with pytest.raises(ExceptionGroup) as caught, Undo("making it") as undo:
+        undo.push("one", lambda: done.append(1))
+        undo.push("two", boom("disk"))
+        undo.push("three", boom("net"))
+        raise ValueError("stop")
+    first, *failures = caught.value.exceptions
+    assert isinstance(first, ValueError)
+    assert [str(failure) for failure in failures] == ["net", "disk"]
+    assert failures[0].__notes__ == ["while undoing: three"]
+    assert done == [1]
+
+
+def test_an_interrupt_stays_an_interrupt():
+    done = []
+    with pytest.raises(KeyboardInterrupt) as caught, Undo("making") as undo:
+        undo.push("one", lambda: done.append(1))
+        undo.push("two", boom("disk"))
+        raise KeyboardInterrupt
+    assert done == [1]
+    assert "disk" in "".join(caught.value.__notes__)

@@ -59,11 +59,42 @@ class RuntimeState:
     pid: int
 
 
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A known runtime as this machine has it.
+
+    :param path: ``None`` when it is not installed.
+    :param reason: why it cannot be used, in one sentence; ``None`` when it can.
+    :param version: ``"unknown"`` when it does not say.
+    """
+
+    name: str
+    path: str | None
+    reason: str | None
+    version: str
+
+
+def survey() -> list[Surveyed]:
+    """Look at every runtime of :data:`KNOWN`. Starts those that are installed, so only for reports."""
+    paths = {name: programs.find(name) for name in KNOWN}
+    return [Surveyed(name, path, usable(name), version(path) if path else "unknown") for name, path in paths.items()]
+
+
 def usable(name: str) -> str | None:
     """Say why a runtime cannot be used here, in one sentence; ``None`` when it can."""
     if programs.find(name) is None:
         return f"{name} is not installed"
     return _refusal(name)
+
+
+def advice(found: Surveyed) -> str | None:
+    """Warn of a runtime older than the first one without known escapes (:data:`FLOORS`); ``None`` when it is not."""
+    floor = FLOORS.get(found.name)
+    numbers = re.match(r"\d+(\.\d+)*", found.version)
+    if floor is None or numbers is None or tuple(map(int, numbers[0].split("."))) >= floor:
+        return None
+    wanted = ".".join(map(str, floor))
+    return f"{found.name} {found.version} has published security holes; {wanted} or later is advised"
 
 
 def choose(wanted: str | None) -> Runtime:
@@ -91,11 +122,11 @@ def choose(wanted: str | None) -> Runtime:
 def _first_usable() -> Runtime:
     reasons = []
     for name in KNOWN:
-        path = programs.find(name)
-        if path is not None and (reason := _refusal(name)) is None:
+        path, reason = programs.find(name), usable(name)
+        if path is not None and reason is None:
             return Runtime(name, path)
-        reasons.append(f"{name} is not installed" if path is None else reason)
-    raise Unavailable(f"no usable OCI runtime: {'; '.join(map(str, reasons))}", hint="apt-get install crun runc")
+        reasons.append(str(reason))
+    raise Unavailable(f"no usable OCI runtime: {'; '.join(reasons)}", hint="apt-get install crun runc")
 
 
 def _installed() -> str:
@@ -129,15 +160,6 @@ def version(path: str) -> str:
         return "unknown"
     match = re.search(r"version\s+v?(\S+)", output)
     return match[1] if match else "unknown"
-
-
-def outdated(name: str, found: str) -> str | None:
-    """Warn of a runtime older than the first one without known escapes (:data:`FLOORS`); ``None`` when it is not."""
-    floor = FLOORS.get(name)
-    numbers = re.match(r"\d+(\.\d+)*", found)
-    if floor is None or numbers is None or tuple(map(int, numbers[0].split("."))) >= floor:
-        return None
-    return f"{name} {found} has published security holes; {'.'.join(map(str, floor))} or later is advised"
 
 
 @dataclass(frozen=True, slots=True)

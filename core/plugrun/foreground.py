@@ -5,46 +5,103 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from plugrun import locks, processes
-from plugrun.lifecycle.end import is_running, kill, wait
+from plugrun import processes, terminal
+from plugrun.errors import FailedPrecondition, PlugrunError
+from plugrun.lifecycle.end import kill, wait
 from plugrun.lifecycle.start import start
-from plugrun.oci import attach, monitor
+from plugrun.lifecycle.watch import watching
+from plugrun.oci import attach, keys, monitor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
 
 
-def run_attached(engine: Engine, record: ContainerRecord, *, detach_keys: str, forward_signals: bool = True) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """How the caller's streams meet the container's.
+
+    :param stdin: whether the caller's standard input goes to the container.
+    :param detach_keys: what the user types to leave, in Docker's notation.
+    :param forward_signals: whether signals to this process go to the container's first process instead.
+    """
+
+    stdin: bool
+    detach_keys: str = keys.DEFAULT
+    forward_signals: bool = True
+
+
+def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> int:
     """Start a container with its streams on ours and wait for its end.
 
     :return: its exit code; 0 if the user detached, and then it goes on without us.
+    :raises FailedPrecondition: it wants a terminal and our standard input is none.
     """
-    keys = attach.parse_detach_keys(detach_keys)
-    run = engine.paths.run(record.id)
+    sequence = keys.parse(streams.detach_keys)
+    _check_terminal(record, streams)
     connections: list[socket.socket] = []
-    with _watching(engine, record), contextlib.ExitStack() as stack:
-        started = start(
-            engine,
-            record.id,
-            connect=lambda _: connections.append(stack.enter_context(monitor.connect(run, record.id))),
-        )
-        outcome = _attach(engine, started, connections[0], keys, forward_signals=forward_signals)
-        if outcome is attach.Outcome.DETACHED:
-            return 0
-        return wait(engine, started)
+    with watching(engine, record.id), contextlib.ExitStack() as stack:
+
+        def connect(_: monitor.MonitorHandle) -> None:
+            bundle = engine.paths.run(record.id)
+            connections.append(stack.enter_context(monitor.connect(bundle)))
+            _copy_size(engine, record)
+
+        started = start(engine, record.id, connect=connect)
+        if not connections:
+            raise FailedPrecondition(f"container {record.name} is already running", hint="use plugrun attach")
+        return _follow(engine, started, connections[0], streams, sequence)
 
 
-def attach_to(engine: Engine, record: ContainerRecord, *, detach_keys: str, forward_signals: bool, stdin: bool) -> int:
+def attach_to(engine: Engine, record: ContainerRecord, streams: Streams) -> int:
     """Attach to a running container until it ends or the user detaches; returns as :func:`run_attached`."""
-    keys = attach.parse_detach_keys(detach_keys)
-    with monitor.connect(engine.paths.run(record.id), record.id) as connection:
-        outcome = _attach(engine, record, connection, keys, forward_signals=forward_signals, stdin=stdin)
+    sequence = keys.parse(streams.detach_keys)
+    _check_terminal(record, streams)
+    with monitor.connect(engine.paths.run(record.id)) as connection:
+        _copy_size(engine, record)
+        return _follow(engine, record, connection, streams, sequence)
+
+
+def _follow(
+    engine: Engine, record: ContainerRecord, connection: socket.socket, streams: Streams, sequence: bytes
+) -> int:
+    config, bundle = record.config, engine.paths.run(record.id)
+    ended = processes.open_pidfd(record.monitor_pid, record.monitor_start)
+    if ended is None:
+        return wait(engine, record)
+
+    def forward(number: int) -> None:
+        with contextlib.suppress(PlugrunError):  # it has just ended: its exit code tells
+            kill(engine, record, number)
+
+    try:
+        with terminal.raw(_STDIN) if config.tty and streams.stdin else contextlib.nullcontext():
+            outcome = attach.attach(
+                connection,
+                stdin=_STDIN if streams.stdin and config.stdin_open else None,
+                stdout=_STDOUT,
+                stderr=_STDERR,
+                tty=config.tty,
+                detach_keys=sequence,
+                ended=ended,
+                forward_signal=forward if streams.forward_signals else None,
+                on_resize=(lambda rows, columns: monitor.resize(bundle, rows, columns)) if config.tty else None,
+            )
+    finally:
+        os.close(ended)
     return 0 if outcome is attach.Outcome.DETACHED else wait(engine, record)
+
+
+def _check_terminal(record: ContainerRecord, streams: Streams) -> None:
+    if record.config.tty and record.config.stdin_open and streams.stdin and not terminal.is_terminal(_STDIN):
+        raise FailedPrecondition("the input device is not a terminal", hint="leave out -t, or run it from a terminal")
+
+
+def _copy_size(engine: Engine, record: ContainerRecord) -> None:
+    if record.config.tty and (found := terminal.size(_STDOUT)):
+        monitor.resize(engine.paths.run(record.id), *found)

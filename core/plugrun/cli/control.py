@@ -32,10 +32,10 @@ def start(
 
     with engine(ctx) as opened:
         if (attach or interactive) and len(names) == 1:
-            from plugrun.foreground import run_attached
+            from plugrun.foreground import Streams, run_attached
 
-            record = opened.containers.find(names[0])
-            return run_attached(opened, record, detach_keys=detach_keys, stdin=interactive)
+            streams = Streams(stdin=interactive, detach_keys=detach_keys)
+            return run_attached(opened, opened.containers.find(names[0]), streams)
         return _each(opened, names, lambda record: lifecycle.start(opened, record.id))
 
 

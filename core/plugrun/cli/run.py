@@ -64,9 +64,10 @@ def run(
                 start(opened, record.id)
                 typer.echo(record.id)
                 return 0
-            from plugrun.foreground import run_attached
+            from plugrun.foreground import Streams, run_attached
 
-            return run_attached(opened, record, detach_keys=detach_keys, forward_signals=sig_proxy)
+            streams = Streams(stdin=options.interactive, detach_keys=detach_keys, forward_signals=sig_proxy)
+            return run_attached(opened, record, streams)
         except PlugrunError:
             if rm and (left := opened.containers.get(record.id)) is not None:
                 remove(opened, left, force=True)

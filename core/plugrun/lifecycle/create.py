@@ -39,8 +39,8 @@ def create(
 
     plugins, root = engine.plugins, engine.paths.root
     storage = plugins.select_storage(request.storage, root)
-    wanted = plugins.parse_network(request.network)
-    network = plugins.select_network(wanted.driver, root)
+    wanted = plugins.parse_network(request.network) if request.network is not None else None
+    network = plugins.select_network(wanted.driver if wanted else None, root)
     chosen_runtime = runtime.choose(request.runtime)
     if request.name is not None:
         names.check(request.name)
@@ -48,7 +48,7 @@ def create(
     container_id = os.urandom(32).hex()
     config = _shaped(engine, request, merge(request, image, hostname=container_id[:12]))
     driver = engine.storage(storage.spec.name, request.storage_options)
-    parent = unpack(engine, image, storage.spec.name, driver, progress=progress)
+    parent = unpack(engine, image, driver, progress=progress)
     record = ContainerRecord(
         id=container_id,
         name=request.name or names.suggest(),
@@ -58,7 +58,7 @@ def create(
         storage_options=dict(request.storage_options),
         network=network.spec.name,
         network_api=str(network.spec.api),
-        network_target=wanted.target,
+        network_target=wanted.target if wanted else None,
         network_options=dict(request.network_options),
         runtime=chosen_runtime.path,
         created=time.time(),
@@ -77,7 +77,6 @@ def create(
 def unpack(
     engine: Engine,
     image: Image,
-    storage: str,
     driver: StorageDriver,
     *,
     progress: Callable[..., None] | None = None,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from typing import TYPE_CHECKING
 
-from plugrun import locks, processes
+from plugrun import processes
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle.state import is_running
 from plugrun.lifecycle.steps import STEPS, Starting, exit_code
+from plugrun.lifecycle.watch import watching
 from plugrun.undo import run_all
 
 if TYPE_CHECKING:
@@ -41,18 +41,17 @@ def clean_up(engine: Engine, container_id: str) -> int:
     """
     from plugrun.lifecycle.remove import remove_locked
 
-    with engine.locked(container_id):
-        record = engine.containers.get(container_id)
-        if record is None:
-            code = engine.containers.last_exit(container_id)
-            return UNKNOWN_EXIT_CODE if code is None else code
-        if record.status is Status.RUNNING:
-            if is_running(record):
-                raise FailedPrecondition(f"container {record.name} is running")
-            end_locked(engine, record)
-            if record.config.auto_remove:
-                remove_locked(engine, record)
-        return UNKNOWN_EXIT_CODE if record.exit_code is None else record.exit_code
+    if engine.containers.get(container_id) is not None:
+        with engine.locked(container_id):
+            record = engine.containers.get(container_id)
+            if record is not None and record.status is Status.RUNNING:
+                if is_running(record):
+                    raise FailedPrecondition(f"container {record.name} is running")
+                end_locked(engine, record)
+                if record.config.auto_remove:
+                    remove_locked(engine, record)
+    code = engine.containers.last_exit(container_id)
+    return UNKNOWN_EXIT_CODE if code is None else code
 
 
 def end_locked(engine: Engine, record: ContainerRecord) -> None:
@@ -106,14 +105,9 @@ def stop(engine: Engine, record: ContainerRecord, timeout: float, number: int) -
     :param timeout: seconds between the two; negative waits for ever.
     :post: it has ended and is cleaned up; one that was not running stays as it is.
     """
-    # Held, it tells the monitor's exit command that the clean-up is ours: steps.exit_command.
-    watch = locks.try_acquire(engine.paths.watch(record.id))
-    try:
+    with watching(engine, record.id):
         _end(engine, record, timeout, number)
         clean_up(engine, record.id)
-    finally:
-        if watch is not None:
-            os.close(watch)
 
 
 def _end(engine: Engine, record: ContainerRecord, timeout: float, number: int) -> None:

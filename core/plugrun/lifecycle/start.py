@@ -12,6 +12,7 @@ from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.lifecycle.steps import STEPS, Starting
+from plugrun.lifecycle.watch import watching
 from plugrun.undo import Undo
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def start(
     """
     from plugrun.api import Event
 
-    with engine.locked(container_id):
+    with watching(engine, container_id), engine.locked(container_id):
         record = engine.containers.find(container_id)
         if is_running(record):
             return record
@@ -41,7 +42,7 @@ def start(
         if record.status not in {Status.CREATED, Status.EXITED}:
             raise FailedPrecondition(f"container {record.name} is {record.status}, it cannot be started")
         _bring_up(engine, record, connect)
-    engine.notify(Event.STARTED, record)
+        engine.notify(Event.STARTED, record)
     return record
 
 

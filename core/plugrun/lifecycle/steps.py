@@ -10,14 +10,14 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from plugrun import mounts, namespaces, processes, programs
+from plugrun import mounts, namespaces, processes
 from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle.watch import exit_command
 from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
@@ -191,21 +191,6 @@ def exit_code(engine: Engine, record: ContainerRecord) -> int | None:
         if code is not None or not live or time.monotonic() > deadline:
             return code
         time.sleep(0.002)
-
-
-def exit_command(engine: Engine, container_id: str) -> tuple[str, ...]:
-    """Return what the monitor executes when the container has ended.
-
-    Whoever waits for the container in the foreground cleans up itself, and holds ``Paths.watch`` locked meanwhile. Then
-    this costs one flock(1) instead of a Python start; if that process dies, its lock goes and the clean-up runs.
-    """
-    clean_up = (
-        *(sys.executable, "-I", "-m", "plugrun"),
-        *("--root", str(engine.paths.root), "--runroot", str(engine.paths.run_root)),
-        *("container", "cleanup", container_id),
-    )
-    flock = programs.find("flock")
-    return (flock, "--nonblock", str(engine.paths.watch(container_id)), *clean_up) if flock else clean_up
 
 
 def _namespace(at: Starting, plan: NamespacePlan) -> str | None:

@@ -57,7 +57,7 @@ class ContainerStore:
                 (record.status, encode(record), record.id),
             )
             connection.execute(
-                "INSERT OR REPLACE INTO exits (id, code) VALUES (?, ?)", (record.id, record.exit_code or 0)
+                "INSERT OR REPLACE INTO exits (id, code) VALUES (?, ?)", (record.id, record.exit_code)
             )
 
     def delete(self, container_id: str) -> None:
@@ -73,9 +73,9 @@ class ContainerStore:
         return decode(row[0]) if row else None
 
     def last_exit(self, container_id: str) -> int | None:
-        """Return the exit code a container last ended with, also when it has been removed since."""
+        """Return the exit code a container last ended with, also when it has been removed since; None if unknown."""
         row = self._database.connection.execute("SELECT code FROM exits WHERE id = ?", (container_id,)).fetchone()
-        return int(row[0]) if row else None
+        return row[0] if row else None
 
     def find(self, name_or_id: str) -> ContainerRecord:
         """Return the container with this name, id, or unique beginning of an id, in that order.

@@ -29,7 +29,7 @@ CREATE INDEX containers_status ON containers (status);
 CREATE TABLE exits (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    code INTEGER NOT NULL
+    code INTEGER
 ) STRICT;
 CREATE TRIGGER exits_bounded AFTER INSERT ON exits BEGIN
     DELETE FROM exits WHERE sequence <= NEW.sequence - {_EXITS_KEPT};

@@ -1,0 +1,99 @@
+"""The engines that are compared: how each is started, given the image, and asked to run `true`.
+
+All use crun, overlay layers on the same file system and the same archive. What differs is the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CRUN = "/usr/bin/crun"
+DOCKER = "/usr/bin/docker"  # the client that belongs to Debian's dockerd
+DOCKER_SOCKET = "/run/bench-docker.sock"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine, ready to run: its command line up to the subcommand, and the names it has for things."""
+
+    name: str
+    argv: tuple[str, ...]
+    version: str
+    network_option: str = "--network"
+
+    def run_true(self, network: str) -> list[str]:
+        """Return the command line that is measured."""
+        return [*self.argv, "run", "--rm", self.network_option, network, "busybox", "true"]
+
+
+@contextlib.contextmanager
+def installed(work: Path, archive: Path) -> Iterator[list[Engine]]:
+    """Start and load what is installed; stop it again at the end."""
+    with contextlib.ExitStack() as stack:
+        engines = [plugrun(work)]
+        if shutil.which("podman"):
+            engines.append(podman(work))
+        if shutil.which("dockerd") and os.path.exists(DOCKER):
+            engines.append(stack.enter_context(docker(work)))
+        for engine in engines:
+            output([*engine.argv, "load", "-i", str(archive)])
+        yield engines
+
+
+def plugrun(work: Path) -> Engine:
+    program = str(Path(sys.executable).with_name("plugrun"))
+    argv = (program, "--root", str(work / "plugrun"), "--runroot", "/run/bench-plugrun", "--runtime", "crun")
+    return Engine("plugrun", argv, output([program, "--version"]).split()[-1], network_option="--net")
+
+
+def podman(work: Path) -> Engine:
+    places = ("--root", str(work / "podman"), "--runroot", "/run/bench-podman", "--tmpdir", "/run/bench-libpod")
+    choices = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", CRUN)
+    # Its default here is a log file too; the other choice is systemd's journal, which a private host lacks.
+    argv = ("podman", *places, *choices, "--events-backend", "file")
+    return Engine("podman", argv, output(["podman", "--version"]).split()[-1])
+
+
+@contextlib.contextmanager
+def docker(work: Path) -> Iterator[Engine]:
+    """Run a dockerd for the time of the comparison. Its start is not measured: it is there when users come."""
+    daemon = ["dockerd", "--host", f"unix://{DOCKER_SOCKET}", "--data-root", str(work / "docker")]
+    daemon += ["--exec-root", "/run/bench-dockerd", "--pidfile", "/run/bench-dockerd.pid"]
+    daemon += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver", "overlay2"]
+    daemon += ["--add-runtime", f"crun={CRUN}", "--default-runtime", "crun"]
+    # The hard limit of whoever runs this: a machine may forbid raising it, and dockerd tries.
+    daemon += ["--default-ulimit", "nofile=1024:1024"]
+    argv = (DOCKER, "--host", f"unix://{DOCKER_SOCKET}")
+    with open(work / "dockerd.log", "wb") as log, subprocess.Popen(daemon, stdout=log, stderr=log) as process:
+        try:
+            yield Engine("docker", argv, wait_for_docker(argv, process))
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def wait_for_docker(argv: tuple[str, ...], process: subprocess.Popen[bytes], patience: float = 30.0) -> str:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and process.poll() is None:
+        done = subprocess.run(
+            [*argv, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            return done.stdout.strip()
+        time.sleep(0.1)
+    sys.exit("bench: dockerd did not come up")
+
+
+def output(argv: list[str]) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        sys.exit(f"bench: {' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout

@@ -60,13 +60,14 @@ def _programs() -> Iterator[Check]:
 
 def _drivers(engine: Engine) -> Iterator[Check]:
     plugins, root = engine.plugins, engine.paths.root
-    for kind, drivers in (("storage", plugins.storage), ("network", plugins.network)):
-        usable = 0
-        for name, declared in sorted(drivers.items()):
-            reason = declared.reason(root / kind / name)
-            usable += reason is None
-            yield Check("warn" if reason else "ok", f"{kind} driver {name}", reason or declared.dist)
-        if not usable:
+    usable = {"storage": 0, "network": 0}
+    for kind, declared in plugins.drivers():
+        name = declared.spec.name
+        reason = declared.reason(root / kind / name)
+        usable[kind] += reason is None
+        yield Check("warn" if reason else "ok", f"{kind} driver {name}", reason or declared.dist)
+    for kind, count in usable.items():
+        if not count:
             yield Check("fail", f"{kind} drivers", f"no usable {kind} driver is installed")
     for rejected in plugins.rejected:
         yield Check("warn", f"plugin {rejected.name}", f"{rejected.dist} {rejected.version}: {rejected.reason}")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _warn(message: str) -> None:
-    print(f"plugrun: warning: {message}", file=sys.stderr)  # noqa: T201 - replaced by embedding programs
+    print(f"plugrun: warning: {message}", file=sys.stderr)
 
 
 class Engine:

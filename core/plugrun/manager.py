@@ -42,6 +42,11 @@ class Plugins:
         self.warn = warn
         self._registry = registry
 
+    def drivers(self) -> Iterator[tuple[str, Declared[Any]]]:
+        """Yield every declared driver with its kind, ``"storage"`` before ``"network"``, each by name."""
+        yield from (("storage", declared) for declared in self.storage.values())
+        yield from (("network", declared) for declared in self.network.values())
+
     def select_storage(self, name: str | None, root: Path) -> Declared[StorageDriver]:
         """Choose a storage driver that works here.
 

@@ -126,9 +126,13 @@ def test_images_in_use(store):
 
 
 def test_a_failed_transaction_leaves_nothing(store):
-    with pytest.raises(ValueError, match="stop"), store._database.transaction() as connection:
-        connection.execute("INSERT INTO exits (id, code) VALUES ('x', 1)")
-        raise ValueError("stop")
+    def fail():
+        with store._database.transaction() as connection:
+            connection.execute("INSERT INTO exits (id, code) VALUES ('x', 1)")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
     assert store.last_exit("x") is None
 
 

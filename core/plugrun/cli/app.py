@@ -145,8 +145,8 @@ def _globals(
     root: Annotated[str | None, typer.Option(help="Where images and containers are kept.", metavar="DIR")] = None,
     runroot: Annotated[str | None, typer.Option(help="Where run-time state is kept.", metavar="DIR")] = None,
     runtime: Annotated[str | None, typer.Option(help="OCI runtime, by name or path.", metavar="RUNTIME")] = None,
-    debug: Annotated[bool, typer.Option("--debug", "-D", help="Show where errors come from.")] = False,  # noqa: FBT002
-    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version.")] = False,  # noqa: FBT002
+    debug: Annotated[bool, typer.Option("--debug", "-D", help="Show where errors come from.")] = False,
+    version: Annotated[bool, typer.Option("--version", "-v", help="Print the version.")] = False,
 ) -> None:
     """Run containers from images, with the storage and network drivers you choose for each."""
     if version:
@@ -174,5 +174,3 @@ def _group(name: str) -> Any:
     command = typer.main.get_command(app)
     command.name = name
     return command
-
-

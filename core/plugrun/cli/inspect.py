@@ -15,7 +15,7 @@ from plugrun.errors import InvalidArgument, NotFound, PlugrunError
 from plugrun.lifecycle.state import is_running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from plugrun.container import ContainerConfig, ContainerRecord
     from plugrun.engine import Engine
@@ -48,7 +48,7 @@ def inspect_container(ctx: typer.Context, names: _Names, format_: _Format = None
 def _show(
     ctx: typer.Context,
     names: list[str],
-    finders: list[Callable[[Engine, str], dict[str, Any]]],
+    finders: Sequence[Callable[[Engine, str], dict[str, Any]]],
     template: str | None,
 ) -> int:
     found, failed = [], 0
@@ -67,7 +67,7 @@ def _show(
     return failed
 
 
-def _first(opened: Engine, name: str, finders: list[Callable[[Engine, str], dict[str, Any]]]) -> dict[str, Any]:
+def _first(opened: Engine, name: str, finders: Sequence[Callable[[Engine, str], dict[str, Any]]]) -> dict[str, Any]:
     for finder in finders[:-1]:
         try:
             return finder(opened, name)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from plugrun.cli import parse
-from plugrun.cli.context import Globals
 from plugrun.container import Resources
 from plugrun.request import ContainerRequest
 
 if TYPE_CHECKING:
-    from plugrun.engine import Engine
+    from plugrun.cli.context import Globals
 
 _NAMING = "Name and image"
 _PROCESS = "Process"
@@ -45,12 +44,12 @@ class ContainerOptions:
     storage_opt: Annotated[
         list[str] | None, _option(_DRIVERS, "--storage-opt", help="Option of it.", metavar="KEY=VALUE")
     ] = None
-    net: Annotated[
-        str | None, _option(_DRIVERS, "--net", "--network", help="Network driver.", metavar="NETWORK")
-    ] = None
-    net_opt: Annotated[
-        list[str] | None, _option(_DRIVERS, "--net-opt", help="Option of it.", metavar="KEY=VALUE")
-    ] = None
+    net: Annotated[str | None, _option(_DRIVERS, "--net", "--network", help="Network driver.", metavar="NETWORK")] = (
+        None
+    )
+    net_opt: Annotated[list[str] | None, _option(_DRIVERS, "--net-opt", help="Option of it.", metavar="KEY=VALUE")] = (
+        None
+    )
     runtime: Annotated[
         str | None, _option(_DRIVERS, "--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME")
     ] = None

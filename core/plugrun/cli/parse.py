@@ -23,7 +23,7 @@ def optional(parse: Callable[[str], T], value: str | None) -> T | None:
 
 
 def environment(files: Sequence[str], values: Sequence[str]) -> list[str]:
-    """Read ``--env-file`` and ``--env``, in this order; a bare ``NAME`` takes its value from plugrun's own environment."""
+    """Read ``--env-file`` and ``--env``, in this order; a bare ``NAME`` takes its value from our own environment."""
     lines = [line for path in files for line in _env_file(path)]
     found = []
     for text in (*lines, *values):
@@ -99,7 +99,9 @@ def _modes(text: str, modes: Sequence[str]) -> tuple[bool, str]:
         elif mode in {"ro", "rw"}:
             read_only = mode == "ro"
         elif mode not in _IGNORED_MODES:
-            raise InvalidArgument(f"--volume {text!r} has the unknown option {mode!r}", hint="use ro, rw or a propagation")
+            raise InvalidArgument(
+                f"--volume {text!r} has the unknown option {mode!r}", hint="use ro, rw or a propagation"
+            )
     return read_only, propagation
 
 
@@ -111,16 +113,16 @@ def tmpfs(text: str) -> tuple[str, str]:
 
 def _target(text: str, target: str) -> str:
     if not target.startswith("/") or "\0" in target:
-        raise InvalidArgument(f"{text!r}: the place in the container {target!r} is not absolute", hint="begin it with '/'")
+        raise InvalidArgument(
+            f"{text!r}: the place in the container {target!r} is not absolute", hint="begin it with '/'"
+        )
     normal = posixpath.normpath(target)
     if normal.lstrip("/") == "":
         raise InvalidArgument(f"{text!r}: the container's root cannot be mounted over")
     return normal
 
 
-def security(
-    options: Sequence[str], cap_add: Sequence[str], cap_drop: Sequence[str], *, privileged: bool
-) -> Security:
+def security(options: Sequence[str], cap_add: Sequence[str], cap_drop: Sequence[str], *, privileged: bool) -> Security:
     """Read ``--security-opt`` and the capability options."""
     seccomp, no_new_privileges = "default", False
     for text in options:

@@ -32,11 +32,7 @@ def ls(
 def rows(opened: Engine) -> list[dict[str, Any]]:
     """Return one row a driver, then one a plugin that was rejected."""
     plugins, root = opened.plugins, opened.paths.root
-    found = [
-        _row(declared, kind, root / kind / name)
-        for kind, drivers in (("storage", plugins.storage), ("network", plugins.network))
-        for name, declared in sorted(drivers.items())
-    ]
+    found = [_row(declared, kind, root / kind / declared.spec.name) for kind, declared in plugins.drivers()]
     rejected = [
         {"Name": one.name, "Kind": "-", "Dist": one.dist, "Version": one.version, "API": "-", "Usable": one.reason}
         for one in plugins.rejected

@@ -20,7 +20,9 @@ _AGES = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400,
 def printable(text: str) -> str:
     """Escape what could move a cursor, retitle a window or reorder text."""
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}" if ord(match[0]) > 255 else f"\\x{ord(match[0]):02x}", safe)
+    return _UNSAFE.sub(
+        lambda match: f"\\u{ord(match[0]):04x}" if ord(match[0]) > 255 else f"\\x{ord(match[0]):02x}", safe
+    )
 
 
 def size(number: int) -> str:
@@ -68,8 +70,8 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Mapping[str, str]) -> str:
     """Show rows as ``--format`` asks.
 
-    :param template: ``None`` or ``table`` for the usual table, ``json`` for one object a line, else text with Go-template
-        fields as Docker users type them: ``{{.Names}}``, ``{{json .Labels}}``, ``table {{.ID}}\\t{{.Image}}``.
+    :param template: ``None`` or ``table`` for the usual table, ``json`` for one object a line, else text with
+        Go-template fields as Docker users type them: ``{{.Names}}``, ``{{json .Labels}}``, ``table {{.ID}} {{.Image}}``.
     :param columns: heading of each field in the usual table.
     :raises InvalidArgument: the template names a field that does not exist.
     """

@@ -1,7 +1,7 @@
 """Who cleans up after a container: whoever waits for it, else its monitor.
 
 The monitor's exit command is ``flock --nonblock WATCH plugrun container cleanup ID``. While somebody holds the watch
-it costs one flock(1) instead of a Python start; when that somebody dies, the kernel drops the lock and the clean-up runs.
+it costs one flock(1) instead of a Python start; when they die, the kernel drops the lock and the clean-up runs.
 """
 
 from __future__ import annotations

@@ -1,18 +1,21 @@
 """Container records in the database.
 
-The status column doubles as the intent log: ``creating``, ``starting`` and ``removing`` are written before the work they
-name, so whatever a crash leaves is found by status and finished or undone by ``reconcile``.
+The status column doubles as the intent log: ``creating``, ``starting`` and ``removing`` are written before the work
+they name, so whatever a crash leaves is found by status and finished or undone by ``reconcile``.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from typing import TYPE_CHECKING
 
-from plugrun.container import ContainerRecord, Status
 from plugrun.errors import AlreadyExists, InvalidArgument, NotFound
 from plugrun.state.codec import decode, encode
-from plugrun.state.database import Database
+
+if TYPE_CHECKING:
+    from plugrun.container import ContainerRecord, Status
+    from plugrun.state.database import Database
 
 _HEX = re.compile(r"[0-9a-f]{1,64}\Z")
 

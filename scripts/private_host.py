@@ -6,6 +6,8 @@ disk, because overlayfs cannot stack on itself. When the command ends, or this p
 the host ends with it and nothing is left on the machine. The exit status is the command's (128 + N after signal
 N; 126 and 127 as from a shell; 125 when the host cannot be made).
 
+PRIVATE_HOST_NAME in the environment chooses the name that its control groups and its disk bear.
+
 Standard library only, that of Python 3.11 (no os.unshare): this runs without the project's environment.
 """
 
@@ -53,7 +55,7 @@ def main() -> int:
     if os.geteuid() != 0:
         print("scripts/private-host: needs root to make namespaces; run it with sudo", file=sys.stderr)
         return 125
-    token = secrets.token_hex(4)
+    token = os.environ.pop("PRIVATE_HOST_NAME", None) or secrets.token_hex(4)
     disk = CHECKOUT / ".cache" / "hosts" / token
     hierarchies = list(find_hierarchies())
     groups = [hierarchy.home / f"plugrun-host-{token}" for hierarchy in hierarchies]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from plugrun import validate
 from plugrun.cli import parse
 from plugrun.container import Resources
 from plugrun.request import ContainerRequest
@@ -117,7 +118,7 @@ class ContainerOptions:
             env=parse.environment(self.env_file or [], self.env or []),
             workdir=parse.workdir(self.workdir),
             user=self.user,
-            hostname=parse.optional(parse.hostname, self.hostname),
+            hostname=parse.optional(validate.hostname, self.hostname),
             labels=parse.labels(self.label or []),
             tty=self.tty,
             stdin_open=self.interactive,
@@ -129,13 +130,13 @@ class ContainerOptions:
                 self.security_opt or [], self.cap_add or [], self.cap_drop or [], privileged=self.privileged
             ),
             resources=Resources(
-                memory=parse.optional(parse.memory, self.memory),
-                memory_swap=parse.optional(parse.memory_swap, self.memory_swap),
-                cpus=parse.optional(parse.cpus, self.cpus),
+                memory=parse.optional(validate.memory, self.memory),
+                memory_swap=parse.optional(validate.memory_swap, self.memory_swap),
+                cpus=parse.optional(validate.cpus, self.cpus),
                 pids=parse.pids(self.pids_limit),
             ),
-            ulimits=dict(parse.ulimit(value) for value in self.ulimit or []),
-            shm_size=parse.optional(parse.memory, self.shm_size),
+            ulimits=dict(validate.ulimit(value) for value in self.ulimit or []),
+            shm_size=parse.optional(validate.size, self.shm_size),
             stop_signal=parse.optional(parse.stop_signal, self.stop_signal),
             stop_timeout=self.stop_timeout,
             auto_remove=auto_remove,

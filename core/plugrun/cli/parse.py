@@ -156,6 +156,12 @@ def _seccomp_file(path: str) -> str:
         raise InvalidArgument(f"cannot read seccomp profile {path}: {error}") from error
 
 
+def stop_signal(text: str) -> str:
+    """Read ``--stop-signal``; kept as the user wrote it."""
+    validate.signal_number(text)
+    return text
+
+
 def pids(value: int | None) -> int:
     """Read ``--pids-limit``: 0 and -1 mean no limit."""
     if value is None:

@@ -169,7 +169,7 @@ def _overview(kind: str, drivers: Mapping[str, Declared[D]], rejected: Iterable[
     for name, declared in sorted(drivers.items()):
         reason = declared.reason(state_dir(root, kind, name))
         usable += [name] if reason is None else []
-        others += [] if reason is None else [f"{name} is not usable: {reason}"]
+        others += [] if reason is None else [f"{name} (not usable: {reason})"]
     others += [str(one) for one in rejected if one.kind in {kind, ""}]
     return "; ".join([f"installed: {', '.join(usable)}"] * bool(usable) + others)
 

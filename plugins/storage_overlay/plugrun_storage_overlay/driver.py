@@ -139,7 +139,7 @@ class OverlayDriver:
         self._commit(name, key, LAYERS, parent)
 
     def gc(self, valid: frozenset[str]) -> None:
-        """Delete what :meth:`walk` does not show: what crashes left, and layer directories whose key is not ``valid``."""
+        """Delete what :meth:`walk` does not show: what crashes left, and layer directories not in ``valid``."""
         layout = self._layout
         with layout.locked():
             for key in set(os.listdir(layout.path(LAYERS))) - valid:
@@ -151,7 +151,7 @@ class OverlayDriver:
         for name in os.listdir(layout.path(COMMITTED)):
             layout.delete_part(COMMITTED, name, "work")
 
-    # --- Steps ---------------------------------------------------------------------------------------------------------
+    # --- Steps ------------------------------------------------------------------------------------------------------
 
     def _make(self, place: str, key: str, parent: str | None, directories: Sequence[str]) -> None:
         """Make a snapshot aside and move it into place."""
@@ -173,11 +173,11 @@ class OverlayDriver:
         """Write a snapshot's data to the device, then move it into place."""
         layout = self._layout
         source, target = layout.path(place, key), layout.path(COMMITTED, name)
-        if not os.path.isdir(source):
-            raise NotFound(f"no snapshot {key!r} to commit")
+        self._check_there(place, key)
         with layout.syncing():  # not in the lock: it may take seconds
             sync_file_system(source)
         with layout.locked():
+            self._check_there(place, key)
             self._check_free(name)
             self._check_parent(parent)
             if parent is not None:
@@ -186,6 +186,10 @@ class OverlayDriver:
             os.rename(source, target)
             sync_directory(layout.path(COMMITTED))
             sync_directory(layout.path(place))
+
+    def _check_there(self, place: str, key: str) -> None:
+        if self._layout.place(key) != place:
+            raise NotFound(f"no snapshot {key!r} to commit")
 
     def _check_free(self, key: str) -> None:
         if (place := self._layout.place(key)) is not None:

@@ -1,0 +1,55 @@
+"""Blobs that no image needs any more. The caller holds the store's lock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plugrun.errors import FailedPrecondition
+from plugrun.images import layout
+from plugrun.images.image import blobs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from plugrun.images.manifest import Descriptor
+
+
+def collect(root: Path, victims: Iterable[Descriptor], left: Iterable[Descriptor]) -> None:
+    """Delete the blobs of images that were removed.
+
+    :param victims: index entries of the removed images.
+    :param left: the index entries there are now; their blobs stay.
+    """
+    needed = _needed(root, left)
+    if needed is None:
+        return
+    for victim in victims:
+        try:
+            own = set(blobs_of(root, victim))
+        except FailedPrecondition:
+            own = {victim.digest}
+        _delete(root, own - needed)
+
+
+def collect_orphans(root: Path) -> None:
+    """Delete every blob that no image needs, after a crash.
+
+    :pre: no load is running.
+    """
+    needed = _needed(root, layout.read_index(root))
+    if needed is not None:
+        _delete(root, set(layout.blobs(root)) - needed)
+
+
+def _needed(root: Path, entries: Iterable[Descriptor]) -> set[str] | None:
+    """Return the blobs that images need; ``None`` when one is damaged, since its layers can then not be known."""
+    try:
+        return {blob for entry in entries for blob in blobs_of(root, entry)}
+    except FailedPrecondition:
+        return None
+
+
+def _delete(root: Path, blobs: Iterable[str]) -> None:
+    for digest in blobs:
+        layout.blob_path(root, digest).unlink(missing_ok=True)

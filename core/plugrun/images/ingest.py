@@ -1,0 +1,178 @@
+"""How bytes get into the content store: verified beside it, then linked in all together.
+
+Each load works in a directory of its own below ``ingest/``, on the store's file system. Blobs that are in the store
+already are linked there too, so that a removal meanwhile cannot take them away. A crash leaves only that directory,
+and perhaps blobs that no image names; the next load removes both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from plugrun.errors import InvalidArgument, Unavailable
+from plugrun.images import layout
+from plugrun.images.document import MAX_SIZE
+from plugrun.images.streams import CHUNK, LayerStream, Tee, Verified, open_layer
+from plugrun.paths import ensure_private
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Verified bytes.
+
+    :param size: how many.
+    """
+
+    digest: str
+    size: int
+
+
+class Ingest:
+    """The working directory of one load, with blobs named by digest; get one from :func:`session`."""
+
+    def __init__(self, root: Path, directory: Path) -> None:
+        self._root = root
+        self._directory = directory
+
+    def pin(self, digest: str, size: int) -> bool:
+        """Take over a blob that the store has already; ``False`` when it has none, or one of another size.
+
+        :param digest: checked.
+        """
+        own = self._path(digest)
+        try:
+            os.link(layout.blob_path(self._root, digest), own)
+        except FileExistsError:
+            return True
+        except FileNotFoundError:
+            return False
+        if own.stat().st_size == size:
+            return True
+        os.unlink(own)  # damaged; publish() puts the new one in its place
+        return False
+
+    def add(
+        self, raw: io.RawIOBase | io.BufferedIOBase, what: str, *, digest: str | None = None, size: int | None = None
+    ) -> Blob:
+        """Copy bytes here, hashing them on the way.
+
+        :param raw: where they come from; closed.
+        :param what: what they are, for messages.
+        :param digest: what their digest must be, ``None`` to find it out; as ``size`` in bytes.
+        :raises InvalidArgument: they are something else.
+        """
+        path = self._directory / f"new-{os.urandom(8).hex()}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask took away
+            with Verified(Tee(raw, descriptor), what, expected=digest, size=size) as source:
+                buffer = bytearray(CHUNK)
+                while source.readinto(buffer):
+                    pass
+                added = Blob(source.digest, source.length)
+        finally:
+            os.close(descriptor)
+        path.rename(self._path(added.digest))
+        return added
+
+    def add_bytes(self, data: bytes) -> Blob:
+        """Add a document."""
+        return self.add(io.BytesIO(data), "a document")
+
+    def read(self, blob: Blob, what: str) -> bytes:
+        """Return the content of a document.
+
+        :raises InvalidArgument: it is too large for one.
+        """
+        if blob.size > MAX_SIZE:
+            raise InvalidArgument(f"{what} is larger than {MAX_SIZE >> 20} MiB")
+        return self._path(blob.digest).read_bytes()
+
+    def open_layer(self, blob: Blob, what: str, *, diff_id: str | None) -> LayerStream:
+        """Return the uncompressed bytes of a blob; parameters and errors as :func:`streams.open_layer`."""
+        raw = io.FileIO(os.open(self._path(blob.digest), os.O_RDONLY | os.O_CLOEXEC))
+        return open_layer(raw, what, digest=blob.digest, size=blob.size, diff_id=diff_id)
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Make blobs survive power loss: fsync(2)."""
+        for digest in digests:
+            descriptor = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def publish(self, digests: Iterable[str]) -> None:
+        """Link blobs into the store.
+
+        :pre: they are synced; the caller holds the store's lock and names them in the index next.
+        """
+        directories = set()
+        for digest in digests:
+            own, target = self._path(digest), layout.blob_path(self._root, digest)
+            try:
+                os.link(own, target)
+            except FileExistsError:
+                if target.stat().st_size != own.stat().st_size:  # damaged, see pin()
+                    own.replace(target)
+            directories.add(target.parent)
+        for directory in directories:
+            layout.sync_directory(directory)
+
+    def _path(self, digest: str) -> Path:
+        return self._directory / digest.replace(":", "-")
+
+
+@contextlib.contextmanager
+def session(root: Path, *, recover: Callable[[], None]) -> Iterator[Ingest]:
+    """Open a working directory for one load, and remove it afterwards.
+
+    :param recover: called when an earlier load was killed, while no other is running.
+    :raises Unavailable: the store cannot be written, or is full.
+    """
+    try:
+        layout.ensure(root)
+        area = root / "ingest"
+        ensure_private(area)
+        with _shared(area, recover):
+            directory = area / os.urandom(8).hex()
+            directory.mkdir(mode=0o700)
+            try:
+                yield Ingest(root, directory)
+            finally:
+                _remove(directory)
+    except OSError as error:
+        raise Unavailable(f"cannot write to the image store {root}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _shared(area: Path, recover: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock that all loads share. Whoever gets it alone knows that everything here was left behind."""
+    descriptor = os.open(area / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left = [path for path in area.iterdir() if path.name != "lock"]
+            if left:
+                recover()
+            for directory in left:
+                _remove(directory)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()

@@ -1,0 +1,244 @@
+"""The content store: images by name and id, their blobs in an OCI image layout directory.
+
+``index.json`` holds one entry a name, or one without a name for an image that has none; the name is the canonical
+reference, in the annotation ``org.opencontainers.image.ref.name``. Readers need no lock: the index is replaced in one
+step, and blobs never change.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from plugrun import locks
+from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
+from plugrun.images import digest as digests
+from plugrun.images import garbage, layout, names, reference
+from plugrun.images.image import Image, Layer, LoadedImage, Staged, read_image, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from plugrun.images.importer import ImportOptions
+    from plugrun.images.ingest import Ingest
+    from plugrun.images.manifest import Descriptor
+
+__all__ = ["Image", "ImageStore", "Layer", "LoadedImage", "Removed"]
+
+_HEX = frozenset("0123456789abcdef")
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """One thing that a removal took away.
+
+    :param untagged: a canonical reference.
+    :param deleted: an image id.
+    """
+
+    untagged: str | None = None
+    deleted: str | None = None
+
+
+class ImageStore:
+    """Images of one engine. Making one does no I/O; a store that does not exist yet is empty.
+
+    :param root: directory of the OCI image layout.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def resolve(self, name: str) -> Image:
+        """Find an image by reference, by id, by digest, or by the beginning of its id.
+
+        :raises NotFound: there is none.
+        :raises InvalidArgument: the beginning of an id fits several images, or ``name`` can be none of these.
+        :raises FailedPrecondition: it is damaged.
+        """
+        entries = layout.read_index(self._root)
+        entry, _ = self._find(entries, name)
+        try:
+            return read_image(self._root, entry, names.references_of(entries, entry.digest))
+        except FailedPrecondition as error:
+            error.hint = error.hint or f"remove it and load it again: plugrun rmi {name}"
+            raise
+
+    def list(self, *, damaged: Callable[[str], None] | None = None) -> list[Image]:
+        """Return all images, in the order they came.
+
+        :param damaged: told about each image that cannot be read; it is left out.
+        """
+        entries = layout.read_index(self._root)
+        found = []
+        for entry in {entry.digest: entry for entry in entries}.values():
+            try:
+                found.append(read_image(self._root, entry, names.references_of(entries, entry.digest)))
+            except FailedPrecondition as error:
+                if damaged is not None:
+                    damaged(f"{names.name_of(entry) or entry.digest}: {error}")
+        return found
+
+    def load(self, source: str | None) -> Sequence[LoadedImage]:
+        """Add the images of an archive or an OCI layout directory: all of them, or none.
+
+        :param source: its path; ``None`` reads an archive from standard input.
+        :raises NotFound: no such file.
+        :raises InvalidArgument: it is no image archive, or damaged.
+        :raises FailedPrecondition: its images are for other machines.
+        """
+        from plugrun.images import archive
+
+        with self._session() as work:
+            return self._publish(work, archive.stage(source, work))
+
+    def import_tar(self, source: str | None, options: ImportOptions) -> Image:
+        """Make an image of one layer from a tar of a root file system; parameters as :meth:`load`."""
+        from plugrun.images import importer
+
+        with self._session() as work:
+            self._publish(work, [staged := importer.stage(source, options, work)])
+        return self.resolve(staged.image_id)
+
+    def tag(self, image: Image, name: str) -> None:
+        """Give an image one more name; an image that had it loses it.
+
+        :raises InvalidArgument: ``name`` is no reference, or has a digest.
+        """
+        wanted = reference.parse(name)
+        if wanted.digest:
+            raise InvalidArgument(f"{name} has a digest; an image can be given a tag only")
+        with self._locked():
+            entries = layout.read_index(self._root)
+            own = next((entry for entry in entries if entry.digest == image.manifest_digest), None)
+            if own is None:
+                raise NotFound(f"image {digests.short(image.id)} has been removed")
+            layout.write_index(self._root, names.assign(entries, own, wanted.canonical())[0])
+
+    def remove(self, name: str, *, force: bool, in_use: Callable[[str], Sequence[str]]) -> Sequence[Removed]:
+        """Take a name from an image, and delete the image when it was the last; by id, delete it with all names.
+
+        :param force: also when it has several names (by id), or containers.
+        :param in_use: tells which containers are made from an image id.
+        :raises NotFound: there is no such image.
+        :raises FailedPrecondition: it needs ``force``.
+        """
+        with self._locked():
+            entries = layout.read_index(self._root)
+            entry, by_name = self._find(entries, name)
+            image_id = self._id(entry)
+            same = [item for item in entries if item.digest == entry.digest or self._id(item) == image_id]
+            victims = [item for item in same if names.name_of(item) == names.name_of(entry)] if by_name else same
+            tags = [names.name_of(item) for item in victims if names.name_of(item)]
+            if len(tags) > 1 and not force:
+                raise FailedPrecondition(
+                    f"image {digests.short(image_id)} has several names: {', '.join(tags)}",
+                    hint="remove it by name, or use --force to remove all",
+                )
+            deleted = len(victims) == len(same)
+            if deleted and not force and (users := in_use(image_id)):
+                raise FailedPrecondition(
+                    f"image {name} is in use by {len(users)} container(s): {', '.join(users)}",
+                    hint="remove them first, or use --force; they go on working without the image",
+                )
+            left = [item for item in entries if item not in victims]
+            layout.write_index(self._root, left)
+            garbage.collect(self._root, victims, left)
+        return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
+
+    def open_layer(self, layer: Layer) -> BinaryIO:
+        """Return a layer's uncompressed bytes.
+
+        Reading them to the end checks digest, size and diff id; ``read`` raises :class:`InvalidArgument` when one is
+        wrong.
+
+        :raises FailedPrecondition: the blob is missing.
+        """
+        from plugrun.images import streams
+
+        path = layout.blob_path(self._root, layer.digest)
+        what = f"layer {digests.short(layer.digest)}"
+        try:
+            raw = io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except FileNotFoundError:
+            raise FailedPrecondition(f"{what} is missing from the image store", hint="load the image again") from None
+        return streams.open_layer(raw, what, digest=layer.digest, size=layer.size, diff_id=layer.diff_id).stream
+
+    def _find(self, entries: Sequence[Descriptor], name: str) -> tuple[Descriptor, bool]:
+        """Find an entry; also tell whether that was by name."""
+        wanted = name.removeprefix("sha256:")
+        if not digests.is_digest(name) and not (len(name) == 64 and set(name) <= _HEX):
+            if found := names.find(entries, reference.parse(name)):
+                return found, True
+            if not set(wanted) <= _HEX:
+                wanted = ""
+        if wanted and (found := self._find_by_id(entries, name, wanted)):
+            return found, False
+        raise NotFound(
+            f"no image {name!a}", hint="plugrun images lists those there are; add one with plugrun load -i FILE"
+        )
+
+    def _find_by_id(self, entries: Sequence[Descriptor], name: str, prefix: str) -> Descriptor | None:
+        found: dict[str, Descriptor] = {}
+        for entry in entries:
+            if entry.digest == name:
+                return entry
+            image_id = self._id(entry)
+            if digests.encoded(image_id).startswith(prefix):
+                found.setdefault(image_id, entry)
+        if len(found) > 1:
+            raise InvalidArgument(
+                f"image id {name} is ambiguous: {', '.join(digests.encoded(item)[:16] for item in sorted(found))}"
+            )
+        return next(iter(found.values()), None)
+
+    def _id(self, entry: Descriptor) -> str:
+        """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""
+        try:
+            return read_manifest(self._root, entry).config.digest
+        except FailedPrecondition:
+            return entry.digest
+
+    def _publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
+        """Link the blobs of a load into the store and name its images, all at once."""
+        blobs = {blob for image in images for blob in image.blobs}
+        work.sync(blobs)
+        with self._locked():
+            entries: Sequence[Descriptor] = layout.read_index(self._root)
+            work.publish(blobs)
+            loaded, unneeded = [], []
+            for image in images:
+                replaced = {}
+                for name in image.references:
+                    entries, displaced = names.assign(entries, image.manifest, name)
+                    if displaced is not None and (old := self._id(displaced)) != image.image_id:
+                        replaced[name] = old
+                    elif displaced is not None:  # the same image packed differently: nobody needs both
+                        entries = [entry for entry in entries if entry is not displaced]
+                        unneeded.append(displaced)
+                if all(self._id(entry) != image.image_id for entry in entries):
+                    entries = names.keep_nameless(entries, image.manifest)
+                unneeded.append(image.manifest)
+                loaded.append(LoadedImage(image.image_id, image.references, replaced))
+            layout.write_index(self._root, entries)
+            present = {entry.digest for entry in entries}
+            if victims := [entry for entry in unneeded if entry.digest not in present]:
+                garbage.collect(self._root, victims, entries)
+        return loaded
+
+    def _recover(self) -> None:
+        with self._locked():
+            garbage.collect_orphans(self._root)
+
+    def _session(self) -> AbstractContextManager[Ingest]:
+        from plugrun.images import ingest
+
+        return ingest.session(self._root, recover=self._recover)
+
+    def _locked(self) -> AbstractContextManager[None]:
+        layout.ensure(self._root)
+        return locks.held(self._root / "lock", what="the image store")

@@ -91,13 +91,13 @@ def summarize(engines: Sequence[Engine], times: dict[tuple[str, str], list[float
 def table(rows: Sequence[Row]) -> str:
     """Return the results as Markdown, which reads well on a terminal too."""
     lines = [
-        "| network | engine         | median ms | p95 ms | fastest ms | of plugrun's median |",
-        "|---------|----------------|----------:|-------:|-----------:|--------------------:|",
+        "| network | engine           | median ms | p95 ms | fastest ms | of plugrun's median |",
+        "|---------|------------------|----------:|-------:|-----------:|--------------------:|",
     ]
     for row in rows:
         name = f"{row.engine} {row.version}"
         times = f"{row.median:9.0f} | {row.p95:6.0f} | {row.fastest:10.0f}"
-        lines.append(f"| {row.network:7} | {name:14.14} | {times} | {row.ratio:18.2f}x |")
+        lines.append(f"| {row.network:7} | {name:16} | {times} | {row.ratio:18.2f}x |")
     return "\n".join(lines)
 
 

@@ -34,9 +34,9 @@ def failure(output: str, what: str, *, command: str | None = None) -> PlugrunErr
             hint="check the spelling, the image's PATH, and that the image has it",
         )
     if match := _NOT_EXECUTABLE.search(line):
-        name = match["runc"] or command or "the command"
+        name = match["runc"] or command or ""
         return CommandNotExecutable(
-            f"{name!r} cannot be executed in the container: {line.rpartition(': ')[2].lower()}",
+            f"command {name!r} cannot be executed in the container: {line.rpartition(': ')[2].lower()}",
             hint="it must be a program for this architecture with its x bit set",
         )
     return DriverError(f"{what}: {line}" if line else what)

@@ -91,8 +91,18 @@ def create(request: MonitorRequest) -> MonitorHandle:
 
 def _started(request: MonitorRequest, answer: int, message: str) -> int:
     if answer <= 0:
-        raise failure(message, f"{request.runtime.name} cannot create container {request.container_id[:12]}")
+        what = f"{request.runtime.name} cannot create container {request.container_id[:12]}"
+        raise failure(message, what, command=_command(request.bundle))
     return int((request.run_dir / "conmon.pid").read_text())
+
+
+def _command(bundle: Path) -> str | None:
+    import json
+
+    try:
+        return str(json.loads((bundle / "config.json").read_bytes())["process"]["args"][0])
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return None  # then this is what the runtime complained about
 
 
 def exit_code(run_dir: Path, container_id: str) -> int | None:
@@ -190,7 +200,8 @@ _BUNDLE_FILES = ("attach", "ctl", "winsz")
 def _forget(request: MonitorRequest) -> None:
     """Remove what an earlier run of the same container left, above all its exit code."""
     paths = [request.run_dir / name for name in (request.container_id, *_RUN_FILES)]
-    for path in (*paths, *(request.bundle / name for name in _BUNDLE_FILES)):
+    paths += [request.bundle / name for name in _BUNDLE_FILES]
+    for path in (*paths, *request.run_dir.glob("conmon-term.*")):  # a console socket nobody connected to
         path.unlink(missing_ok=True)
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plugrun import processes, terminal
 from plugrun.errors import FailedPrecondition, PlugrunError
-from plugrun.lifecycle.end import kill, wait
+from plugrun.lifecycle.end import kill, stop, wait
 from plugrun.lifecycle.start import start
 from plugrun.lifecycle.watch import watching
 from plugrun.oci import attach, keys, monitor
+from plugrun.validate import signal_number
 
 if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
 
 _STDIN, _STDOUT, _STDERR = 0, 1, 2
+_SIGNALLED = 128  # plus the signal's number: what shells report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +43,9 @@ def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> i
     """Start a container with its streams on ours and wait for its end.
 
     :return: its exit code; 0 if the user detached, and then it goes on without us.
-    :raises FailedPrecondition: it wants a terminal and our standard input is none.
+    :raises FailedPrecondition: it runs already.
     """
     sequence = keys.parse(streams.detach_keys)
-    _check_terminal(record, streams)
     connections: list[socket.socket] = []
     with watching(engine, record.id), contextlib.ExitStack() as stack:
 
@@ -61,7 +63,6 @@ def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> i
 def attach_to(engine: Engine, record: ContainerRecord, streams: Streams) -> int:
     """Attach to a running container until it ends or the user detaches; returns as :func:`run_attached`."""
     sequence = keys.parse(streams.detach_keys)
-    _check_terminal(record, streams)
     with monitor.connect(engine.paths.run(record.id)) as connection:
         _copy_size(engine, record)
         return _follow(engine, record, connection, streams, sequence)
@@ -94,12 +95,18 @@ def _follow(
             )
     finally:
         os.close(ended)
-    return 0 if outcome is attach.Outcome.DETACHED else wait(engine, record)
+    if outcome is attach.Outcome.DETACHED:
+        return 0
+    if outcome is attach.Outcome.BROKEN:
+        return _reader_left(engine, record)
+    return wait(engine, record)
 
 
-def _check_terminal(record: ContainerRecord, streams: Streams) -> None:
-    if record.config.tty and record.config.stdin_open and streams.stdin and not terminal.is_terminal(_STDIN):
-        raise FailedPrecondition("the input device is not a terminal", hint="leave out -t, or run it from a terminal")
+def _reader_left(engine: Engine, record: ContainerRecord) -> int:
+    """End as a process does whose pipe broke; a container that was to be removed has nobody left to look at it."""
+    if record.config.auto_remove:
+        stop(engine, record, record.config.stop_timeout, signal_number(record.config.stop_signal))
+    return _SIGNALLED + signal.SIGPIPE
 
 
 def _copy_size(engine: Engine, record: ContainerRecord) -> None:

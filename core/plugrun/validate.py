@@ -1,4 +1,4 @@
-"""What users may give, checked at the edge: each function returns the value in the engine's units or quotes what is wrong.
+"""What users may give, checked at the edge: each function returns the engine's value or quotes what is wrong.
 
 Nothing that gets through here can carry a line break, a NUL or a separator into a file the engine writes.
 """
@@ -16,9 +16,7 @@ _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _MIN_MEMORY = 6 * 1024 * 1024  # Docker's: less cannot even start a runtime's init
 _INFINITY = -1
 
-ULIMITS = frozenset(
-    "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack".split()
-)
+_ULIMITS = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 
 
 def hostname(value: str) -> str:
@@ -89,10 +87,8 @@ def ulimit(text: str) -> tuple[str, tuple[int, int]]:
     """Read ``name=soft[:hard]``; ``-1`` or ``unlimited`` for no limit; without ``hard`` both are the same."""
     name, equals, limits = text.partition("=")
     values = [_limit(value) for value in limits.split(":")]
-    if not equals or name not in ULIMITS or len(values) > 2 or None in values:
-        raise InvalidArgument(
-            f"{text!r} is not a resource limit", hint=f"write NAME=SOFT[:HARD]; names are {', '.join(sorted(ULIMITS))}"
-        )
+    if not equals or name not in _ULIMITS.split() or len(values) > 2 or None in values:
+        raise InvalidArgument(f"{text!r} is not a resource limit", hint=f"write NAME=SOFT[:HARD]; names are {_ULIMITS}")
     soft, hard = int(values[0] or 0), int(values[-1] or 0)
     if hard != _INFINITY and (soft > hard or soft == _INFINITY):
         raise InvalidArgument(f"{text!r}: the soft limit is above the hard one")

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from plugrun import validate
 from plugrun.container import BindMount, Resources, Security
-from plugrun.errors import InvalidArgument, NotFound
+from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 
 T = TypeVar("T")
 
@@ -154,6 +154,17 @@ def _seccomp_file(path: str) -> str:
         raise NotFound(f"no such seccomp profile: {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"cannot read seccomp profile {path}: {error}") from error
+
+
+def require_terminal(*, tty: bool, stdin: bool) -> None:
+    """Refuse ``-it`` where there is no terminal to give, before anything is made.
+
+    :raises FailedPrecondition: our standard input is none.
+    """
+    from plugrun import terminal
+
+    if tty and stdin and not terminal.is_terminal(0):
+        raise FailedPrecondition("the input device is not a terminal", hint="leave out -t, or run it from a terminal")
 
 
 def stop_signal(text: str) -> str:

@@ -7,8 +7,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from plugrun.cli.text import printable
+
 _QUIET_SECONDS = 0.5  # what is done sooner needs no progress
 _REFRESH_SECONDS = 0.1
+
+
+@contextlib.contextmanager
+def unpacking(image: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how many layers of ``image`` are unpacked; yields what to call with that number and their total."""
+    done = total = 0
+    with line(lambda: f"Unpacking {printable(image)}: layer {done} of {total}") as tick:
+
+        def progress(now: int, of: int) -> None:
+            nonlocal done, total
+            done, total = now, of
+            tick()
+
+        yield progress
 
 
 @contextlib.contextmanager

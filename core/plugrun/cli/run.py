@@ -9,6 +9,7 @@ import typer
 
 from plugrun.cli.context import engine, global_options
 from plugrun.cli.options import ContainerOptions, container_options
+from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
 from plugrun.errors import AlreadyExists, PlugrunError
 
@@ -30,7 +31,7 @@ def create(
 
     request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
     _refuse_existing(cidfile)
-    with engine(ctx) as opened, unpacking() as progress:
+    with engine(ctx) as opened, unpacking(image) as progress:
         record = make(opened, request, progress=progress)
     _write_id(cidfile, record.id)
     typer.echo(record.id)
@@ -55,8 +56,10 @@ def run(
 
     request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
     _refuse_existing(cidfile)
+    if not detach:
+        require_terminal(tty=options.tty, stdin=options.interactive)
     with engine(ctx) as opened:
-        with unpacking() as progress:
+        with unpacking(image) as progress:
             record = make(opened, request, progress=progress)
         try:
             _write_id(cidfile, record.id)

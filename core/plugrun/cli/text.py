@@ -71,7 +71,7 @@ def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Map
     """Show rows as ``--format`` asks.
 
     :param template: ``None`` or ``table`` for the usual table, ``json`` for one object a line, else text with
-        Go-template fields as Docker users type them: ``{{.Names}}``, ``{{json .Labels}}``, ``table {{.ID}} {{.Image}}``.
+        Go-template fields as Docker has them: ``{{.Names}}``, ``{{json .Labels}}``, ``table {{.ID}} {{.Image}}``.
     :param columns: heading of each field in the usual table.
     :raises InvalidArgument: the template names a field that does not exist.
     """

@@ -1,3 +1,61 @@
 """The OCI bundle of one container: from its record and its mounted root file system to a runtime specification."""
 
 from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from plugrun import programs
+from plugrun.errors import Unavailable
+from plugrun.oci import etc_files, resources, rootfs, user
+from plugrun.oci.spec import SpecInputs, build_spec
+from plugrun.rootfd import RootDir
+
+if TYPE_CHECKING:
+    from plugrun.lifecycle.steps import Starting
+
+_INIT_PROGRAMS = ("catatonit", "tini")
+
+
+def specification(at: Starting) -> dict[str, Any]:
+    """Check and prepare the mounted root file system, and return the content of ``config.json``.
+
+    :raises FailedPrecondition: the image must not be started; says what in it is wrong.
+    :raises InvalidArgument: the container's user, working directory or a mount makes no sense in this image.
+    """
+    from plugrun.engine import view
+
+    engine, record, config = at.engine, at.record, at.record.config
+    where = str(engine.paths.rootfs(record.id))
+    files = etc_files.write(
+        engine.paths.container(record.id),
+        hostname=config.hostname,
+        host_network=at.netns is None,
+        addresses=tuple((record.net_result or {}).get("addresses", ())),
+    )
+    with RootDir.at(where) as root:
+        identity = user.resolve(root, config.user)
+        prepared = rootfs.prepare(root, config, identity, files, init=config.init)
+    inputs = SpecInputs(
+        container_id=record.id,
+        rootfs=where,
+        identity=identity,
+        netns=at.netns,
+        own_netns=at.netns == str(engine.paths.netns(record.id)),
+        etc_files=prepared.etc_files,
+        binds=prepared.binds,
+        tmpfs=prepared.tmpfs,
+        init=_init_program() if config.init else None,
+        cgroup_v2=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
+        hard_limits=resources.own_hard_limits(),
+    )
+    spec = build_spec(config, inputs)
+    engine.plugins.amend_spec(view(record), spec)
+    return spec
+
+
+def _init_program() -> str:
+    found = next(filter(None, map(programs.find, _INIT_PROGRAMS)), None)
+    if found is None:
+        raise Unavailable("--init needs catatonit or tini, and neither is installed", hint="apt-get install catatonit")
+    return found

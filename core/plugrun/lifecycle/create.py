@@ -34,7 +34,7 @@ def create(
     :raises NotFound: no such image, driver or runtime.
     :raises AlreadyExists: the name is taken.
     """
-    from plugrun.api import Event
+    from plugrun.api import Event, Host
     from plugrun.oci import runtime
 
     plugins, root = engine.plugins, engine.paths.root
@@ -46,7 +46,10 @@ def create(
         names.check(request.name)
     image = engine.images.resolve(request.image)
     container_id = os.urandom(32).hex()
-    config = _shaped(engine, request, merge(request, image, hostname=container_id[:12]))
+    endpoint = engine.network(network.spec.name, request.network_options)
+    on_host = isinstance(endpoint.namespace(wanted.target if wanted else None), Host)
+    hostname = os.uname().nodename if on_host else container_id[:12]
+    config = _shaped(engine, request, merge(request, image, hostname=hostname))
     driver = engine.storage(storage.spec.name, request.storage_options)
     parent = unpack(engine, image, driver, progress=progress)
     record = ContainerRecord(

@@ -1,0 +1,117 @@
+"""Whiteouts: how an image layer says that something of the layers below is gone.
+
+Source: OCI image specification, layer.md, "Whiteouts" and "Opaque Whiteout"; the kernel's overlayfs documentation,
+"whiteouts and opaque directories". They concern lower layers only, wherever they stand among the layer's entries.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+from typing import TYPE_CHECKING, Final, Protocol
+
+from plugrun.images.removal import Identity, remove_tree
+
+if TYPE_CHECKING:
+    from plugrun.images.parents import OpenDir
+
+PREFIX: Final = b".wh."
+OPAQUE: Final = b".wh..wh..opq"
+
+
+class Whiteouts(enum.Enum):
+    """Which form whiteouts take where a layer is unpacked."""
+
+    OVERLAY = "overlay"
+    """Overlayfs marks (character device 0:0, ``trusted.overlay.opaque=y``), in a directory with this layer only."""
+
+    APPLY = "apply"
+    """Removal, from a tree that holds the layers below."""
+
+
+class Hider(Protocol):
+    """Carries whiteouts out, and is told what the layer itself brings."""
+
+    def added(self, directory: OpenDir, name: bytes) -> None:
+        """Note that ``name`` is this layer's own."""
+        ...
+
+    def hide(self, directory: OpenDir, name: bytes) -> None:
+        """Make the lower ``name`` disappear, and leave this layer's own."""
+        ...
+
+    def hide_all(self, directory: OpenDir) -> None:
+        """Make everything lower in a directory disappear, and leave this layer's own."""
+        ...
+
+    def is_mark(self, status: os.stat_result) -> bool:
+        """Whether this is a whiteout that :meth:`hide` made."""
+        ...
+
+    def replaced(self, directory: int) -> None:
+        """Let nothing lower show in a new directory that took the place of something else."""
+        ...
+
+
+def hider(form: Whiteouts) -> Hider:
+    """Return the one for this form."""
+    return _OverlayHider() if form is Whiteouts.OVERLAY else _ApplyHider()
+
+
+class _OverlayHider:
+    """Needs no memory: what is in the tree is this layer's, or a mark."""
+
+    def added(self, directory: OpenDir, name: bytes) -> None:
+        """Need not know."""
+
+    def hide(self, directory: OpenDir, name: bytes) -> None:
+        try:
+            os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory.fd)
+        except FileExistsError:  # this layer's own: it hides the lower one, unless both are directories and merge
+            if stat.S_ISDIR(os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode):
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(name, flags, dir_fd=directory.fd)
+                try:
+                    _make_opaque(fd)
+                finally:
+                    os.close(fd)
+
+    def hide_all(self, directory: OpenDir) -> None:
+        _make_opaque(directory.fd)
+
+    def is_mark(self, status: os.stat_result) -> bool:
+        return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+    def replaced(self, directory: int) -> None:
+        _make_opaque(directory)
+
+
+def _make_opaque(directory: int) -> None:
+    os.setxattr(directory, "trusted.overlay.opaque", b"y")
+
+
+class _ApplyHider:
+    """Remembers the names of the layer by the directory they are in."""
+
+    def __init__(self) -> None:
+        self._own: dict[Identity, set[bytes]] = {}
+
+    def added(self, directory: OpenDir, name: bytes) -> None:
+        self._own.setdefault(directory.identity, set()).add(name)
+
+    def hide(self, directory: OpenDir, name: bytes) -> None:
+        remove_tree(directory.fd, name, self._is_own)
+
+    def hide_all(self, directory: OpenDir) -> None:
+        for name in os.listdir(directory.fd):
+            self.hide(directory, os.fsencode(name))
+
+    def is_mark(self, _status: os.stat_result) -> bool:
+        return False
+
+    def replaced(self, directory: int) -> None:
+        """Nothing to do: what was there is gone."""
+
+    def _is_own(self, directory: Identity, name: bytes) -> bool:
+        return name in self._own.get(directory, ())

@@ -222,7 +222,9 @@ def stored(result: NetResult) -> NetResult:
 
 def host() -> tuple[list[str], str]:
     """Return what a driver may have left in the namespace of the engine: interfaces and routes."""
-    return sorted(os.listdir("/sys/class/net")), Path("/proc/net/route").read_text()
+    # not /sys/class/net, which shows the namespace that was current when it was mounted
+    interfaces = Path("/proc/net/dev").read_text().splitlines()[2:]
+    return sorted(line.partition(":")[0].strip() for line in interfaces), Path("/proc/net/route").read_text()
 
 
 def addresses(at: Attachment) -> set[str]:

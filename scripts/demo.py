@@ -101,7 +101,7 @@ def inside() -> int:
         for network in networks:
             reason = storage.reason or network.reason
             if reason:
-                show.row(storage.name, network.name, "-", "-", "-", "-", f"not usable: {reason}")
+                show.row(storage.name, network.name, "-", f"not usable: {reason}")
                 continue
             for image in images:
                 show.progress(storage, network, image)
@@ -111,7 +111,7 @@ def inside() -> int:
                     show.row(storage.name, network.name, image, start, seen.address, seen.saw, "ok")
                 else:
                     failed += 1
-                    show.row(storage.name, network.name, image, "-", "-", "-", f"FAILED: {seen}")
+                    show.row(storage.name, network.name, image, f"FAILED: {seen}")
     print(f"\n{show.containers} containers ran, {failed} failed; START is the time from the command to its first line.")
     return 1 if failed or not show.containers else 0
 
@@ -162,8 +162,8 @@ class Table:
         print(self.line(HEADINGS))
 
     def line(self, cells: tuple[str, ...]) -> str:
-        padded = [cell.ljust(width) for cell, width in zip(cells, self.widths, strict=False)]
-        return "  ".join([*padded, cells[-1]]).rstrip()
+        padded = [cell.ljust(width) for cell, width in zip(cells[:-1], self.widths, strict=False)]
+        return "  ".join([*padded, cells[-1]])
 
     def progress(self, storage: Driver, network: Driver, image: str) -> None:
         self.containers += 1

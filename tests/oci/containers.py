@@ -27,6 +27,7 @@ APPLETS = (
     "ls",
     "printf",
     "pwd",
+    "seq",
     "sleep",
     "stty",
     "true",
@@ -171,9 +172,11 @@ def readable(descriptor: int, seconds: float = DEADLINE) -> bool:
 
 
 class Sink:
-    """A pipe whose reader keeps everything; slow, if told so, until let go."""
+    """A pipe whose reader keeps everything, or only counts it; it does not read before it is let go, if told so."""
 
-    def __init__(self, *, held: bool = False) -> None:
+    def __init__(self, *, held: bool = False, keep: bool = True) -> None:
+        self._keep = keep
+        self.count = 0
         self.read_end, self.write_end = os.pipe()
         self._go = threading.Event()
         if not held:
@@ -192,6 +195,10 @@ class Sink:
     def release(self) -> None:
         self._go.set()
 
+    def seen(self) -> bytes:
+        """Return what has come so far."""
+        return bytes(self._content)
+
     def content(self) -> bytes:
         """Close our end and return what came."""
         if self.write_end >= 0:
@@ -205,4 +212,6 @@ class Sink:
     def _read(self) -> None:
         self._go.wait()
         while chunk := os.read(self.read_end, 65536):
-            self._content += chunk
+            self.count += len(chunk)
+            if self._keep:
+                self._content += chunk

@@ -93,7 +93,7 @@ def _copy(output: _Output, source: _Input, signals: Signals, *, ended: int, proc
 
 
 def _wait(wanted: list[tuple[int, int]], *, gone: bool) -> dict[int, int]:
-    """Wait for any of some descriptors; one may be there for input and for output."""
+    """Wait for any of some descriptors; one may be there for input and for output, such as a terminal."""
     poll = select.poll()
     events: dict[int, int] = {}
     for descriptor, event in wanted:
@@ -131,7 +131,7 @@ class _Output:
         """
         target = self._streams[self._stream]
         if self._pending:
-            if target in ready:
+            if target is not None and ready.get(target, 0) & ~_READ:
                 self._write(target)
             return True
         return self._receive(final=final) if final or self._sock.fileno() in ready else True
@@ -189,7 +189,7 @@ class _Input:
         if self._pending:
             if ready.get(self._sock.fileno(), 0) & ~_READ:
                 self._send()
-        elif self._stdin in ready:
+        elif self._stdin is not None and ready.get(self._stdin, 0) & ~_WRITE:
             self._read(self._stdin)
 
     def _read(self, stdin: int) -> None:

@@ -35,7 +35,7 @@ def specification(at: Starting) -> dict[str, Any]:
     )
     with RootDir.at(where) as root:
         identity = user.resolve(root, config.user)
-        prepared = rootfs.prepare(root, config, identity, files, init=config.init)
+        prepared = rootfs.prepare(root, config, files)
     inputs = SpecInputs(
         container_id=record.id,
         rootfs=where,

@@ -54,7 +54,7 @@ def resolve(root: RootDir, user: str) -> Identity:
     :raises InvalidArgument: no such user or group, a number out of range, or unusable passwd or group files.
     """
     wanted, colon, wanted_group = user.partition(":")
-    if colon and (not wanted_group or ":" in wanted_group) or (colon and not wanted):
+    if colon and (not wanted or not wanted_group or ":" in wanted_group):
         raise InvalidArgument(f"{user!r} is not USER or USER:GROUP")
     found = _find_user(root, wanted or "0")
     gid = _find_group(root, wanted_group) if wanted_group else found.gid
@@ -98,8 +98,8 @@ def _memberships(root: RootDir, name: str) -> tuple[int, ...]:
 def _number(text: str, what: str) -> int | None:
     """Return the number that ``text`` is, ``None`` if it is a name; what only looks like a number is neither."""
     if text.isascii() and text.isdecimal():
-        if int(text) > _LARGEST_ID:
-            raise InvalidArgument(f"{what} number {text} is out of range", hint=f"the largest is {_LARGEST_ID}")
+        if not _is_id(text):
+            raise InvalidArgument(f"{what} number {text:.20} is out of range", hint=f"the largest is {_LARGEST_ID}")
         return int(text)
     if text[0].isdigit() or text[0] in "+-" or not text.isprintable() or " " in text:
         raise InvalidArgument(f"{what} {text!r} is neither a name nor a number")
@@ -120,7 +120,8 @@ def _groups(root: RootDir) -> Iterator[tuple[str, int, list[str]]]:
 
 
 def _is_id(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and int(text) <= _LARGEST_ID
+    # The length first: int() itself refuses thousands of digits, with an error of its own.
+    return text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) <= _LARGEST_ID
 
 
 def _records(root: RootDir, path: str, width: int) -> Iterator[list[str]]:

@@ -12,9 +12,9 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from plugrun import programs
 from plugrun.errors import DriverError
@@ -102,21 +102,41 @@ def launch(
     os.waitpid(pid, 0)
 
 
-@contextlib.contextmanager
-def console_directory(directory: Path, *, tty: bool) -> Iterator[dict[str, str]]:
-    """Make conmon put its short-lived console socket into ``directory`` instead of a ``/tmp`` everybody can write.
+class Console:
+    """What conmon needs while it makes a terminal, as a context that lasts until the container is created.
 
-    conmon cuts the socket's path at 107 bytes and hands it on to the runtime, so it goes through a descriptor of ours,
-    which both can follow as long as this context lasts: until the container is created.
+    *A place for the console socket*: else it goes to ``/tmp``, which everybody can write. conmon cuts the path at 107
+    bytes and hands it on to the runtime, so it leads through a descriptor of ours, which both can follow.
+
+    *A log for the runtime*: crun's last words would go to the terminal it has just made, where nobody listens yet.
+    It is open from the start, because on failure conmon's exit command may remove its directory before we read.
     """
-    if not tty:
-        yield {}
-        return
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield {"TMPDIR": f"/proc/{os.getpid()}/fd/{descriptor}"}
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, directory: Path, *, tty: bool) -> None:
+        self.env: dict[str, str] = {}
+        self.arguments: list[str] = []
+        self._directory = directory
+        self._tty = tty
+        self._stack = contextlib.ExitStack()
+        self._log: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._tty:
+            descriptor = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._stack.callback(os.close, descriptor)
+            self.env["TMPDIR"] = f"/proc/{os.getpid()}/fd/{descriptor}"
+            path = f"{self._directory}/runtime.log"
+            self._log = self._stack.enter_context(open(path, "x+b"))
+            self.arguments += ["--terminal", "--runtime-arg", "--log", "--runtime-arg", path]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def complaint(self, message: str) -> str:
+        """Add what the runtime wrote into its log to what conmon reported."""
+        logged = self._log.read(_MESSAGE_LIMIT) if self._log else b""
+        return f"{message}\n{logged.decode('utf-8', 'replace')}"
 
 
 def common_arguments(

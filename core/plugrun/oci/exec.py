@@ -196,8 +196,8 @@ class _Session:
 
     def start(self) -> int:
         """Start the process; return its id."""
-        with self._launched(env={}, pass_fds=()):
-            return self._started()
+        with self._launched(env={}, pass_fds=()) as console:
+            return self._started(console)
 
     def start_attached(self, stack: contextlib.ExitStack) -> tuple[int, socket.socket]:
         """Start the process once we are connected, so that no output is missed; return its id and the socket.
@@ -210,13 +210,13 @@ class _Session:
             os.write(start_write, b"\n")  # the first read of conmon; its second one ends when we close
             env = {"_OCI_ATTACHPIPE": str(ready.write_end), "_OCI_STARTPIPE": str(start_read)}
             fds = (ready.write_end, start_read)
-            with self._launched("--exec-attach", env=env, pass_fds=fds):
+            with self._launched("--exec-attach", env=env, pass_fds=fds) as console:
                 ready.close_write_end()
                 if ready.receive(conmon.CREATE_TIMEOUT)[0] == 0:
                     sock = stack.enter_context(monitor.connect(self.directory))
                 os.close(start_write)
                 start_write = -1
-                return self._started(), sock
+                return self._started(console), sock
         finally:
             ready.close()
             os.close(start_read)
@@ -240,13 +240,13 @@ class _Session:
             self.directory.rmdir()
 
     @contextlib.contextmanager
-    def _launched(self, *options: str, env: Mapping[str, str], pass_fds: Sequence[int]) -> Iterator[None]:
+    def _launched(self, *options: str, env: Mapping[str, str], pass_fds: Sequence[int]) -> Iterator[conmon.Console]:
         """Start the monitor; the block waits for what it answers."""
         program = programs.require("conmon", package="conmon")
-        arguments = [program, *self._arguments(), *options]
-        with conmon.console_directory(self.directory, tty=self._request.tty) as console:
-            conmon.launch(arguments, self.sync, cwd=str(self.directory), env={**env, **console}, pass_fds=pass_fds)
-            yield
+        with conmon.Console(self.directory, tty=self._request.tty) as console:
+            argv = [program, *self._arguments(), *options, *console.arguments]
+            conmon.launch(argv, self.sync, cwd=str(self.directory), env={**env, **console.env}, pass_fds=pass_fds)
+            yield console
 
     def _arguments(self) -> list[str]:
         request = self._request
@@ -259,18 +259,16 @@ class _Session:
         )
         arguments += ["--exec", "--exec-process-spec", f"{self.directory}/process.json"]
         arguments += ["--bundle", str(self.directory), "--log-path", "none"]
-        if request.tty:
-            arguments.append("--terminal")
-        elif request.stdin_open:
+        if request.stdin_open and not request.tty:
             arguments.append("--stdin")
         remove = programs.require("rm", package="coreutils")
         return arguments + conmon.exit_arguments((remove, "-rf", "--", str(self.directory)))
 
-    def _started(self) -> int:
+    def _started(self, console: conmon.Console) -> int:
         """Wait until the process runs; return its id."""
         request = self._request
         answer, message = self.sync.receive(conmon.CREATE_TIMEOUT)
         if answer <= 0:
             what = f"cannot execute {request.args[0]!r} in container {request.container_id[:12]}"
-            raise failure(message, what, command=request.args[0])
+            raise failure(console.complaint(message), what, command=request.args[0])
         return answer

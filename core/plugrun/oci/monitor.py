@@ -77,10 +77,11 @@ def create(request: MonitorRequest) -> MonitorHandle:
     sync = conmon.SyncPipe()
     answer = 0
     try:
-        with conmon.console_directory(request.run_dir, tty=request.tty) as env:
-            conmon.launch([program, *_arguments(request)], sync, cwd=str(request.run_dir), env=env)
+        with conmon.Console(request.run_dir, tty=request.tty) as console:
+            argv = [program, *_arguments(request), *console.arguments]
+            conmon.launch(argv, sync, cwd=str(request.run_dir), env=console.env)
             answer, message = sync.receive(conmon.CREATE_TIMEOUT)
-        monitor_pid = _started(request, answer, message)
+            monitor_pid = _started(request, answer, console.complaint(message))
     except BaseException:
         _undo(request, reported=answer < 0)
         raise
@@ -169,9 +170,7 @@ def _arguments(request: MonitorRequest) -> list[str]:
     arguments += ["--name", request.name, "--bundle", str(request.bundle), "--exit-dir", str(request.run_dir)]
     # the log survives a crash of anything but the machine without fsync(2), and Docker does not sync it either
     arguments += ["--log-path", f"k8s-file:{request.log_path}", "--no-sync-log"]
-    if request.tty:
-        arguments.append("--terminal")  # its input is the terminal's, which a leaving client does not end
-    elif request.stdin_open:
+    if request.stdin_open and not request.tty:  # a terminal is its own input, which a leaving client does not end
         arguments += ["--stdin"] if request.stdin_once else ["--stdin", "--leave-stdin-open"]
     return arguments + conmon.exit_arguments(request.exit_command)
 
@@ -193,7 +192,7 @@ def _make_log(path: Path) -> None:
         os.close(descriptor)
 
 
-_RUN_FILES = ("conmon.pid", "pidfile", "oom")
+_RUN_FILES = ("conmon.pid", "pidfile", "oom", "runtime.log")
 _BUNDLE_FILES = ("attach", "ctl", "winsz")
 
 

@@ -87,7 +87,7 @@ def parse(line: bytes) -> Record | None:
     parts = line.split(b" ", 3)
     if len(parts) != 4 or parts[1] not in {b"stdout", b"stderr"} or parts[2] not in {b"F", b"P"}:
         return None
-    if not (parts[0].isascii() and parts[0][:4].isdigit()):
+    if not (parts[0].isascii() and parts[0][:4].isdigit() and parts[0][4:5] == b"-"):
         return None
     ends = parts[2] == b"F"
     return Record(parts[0].decode("ascii"), parts[1].decode("ascii"), ends, parts[3] if ends else parts[3][:-1])

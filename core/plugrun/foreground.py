@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun import processes, terminal
 from plugrun.errors import FailedPrecondition, PlugrunError
@@ -46,55 +47,67 @@ def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> i
     :raises FailedPrecondition: it runs already.
     """
     sequence = keys.parse(streams.detach_keys)
-    connections: list[socket.socket] = []
+    lines: list[_Line] = []
     with watching(engine, record.id), contextlib.ExitStack() as stack:
 
-        def connect(_: monitor.MonitorHandle) -> None:
-            bundle = engine.paths.run(record.id)
-            connections.append(stack.enter_context(monitor.connect(bundle)))
-            _copy_size(engine, record)
+        def connect(handle: monitor.MonitorHandle) -> None:
+            lines.append(stack.enter_context(_line(engine, record, handle.monitor_pid)))
 
         started = start(engine, record.id, connect=connect)
-        if not connections:
+        if not lines:
             raise FailedPrecondition(f"container {record.name} is already running", hint="use plugrun attach")
-        return _follow(engine, started, connections[0], streams, sequence)
+        return _follow(engine, started, lines[0], streams, sequence)
 
 
 def attach_to(engine: Engine, record: ContainerRecord, streams: Streams) -> int:
     """Attach to a running container until it ends or the user detaches; returns as :func:`run_attached`."""
     sequence = keys.parse(streams.detach_keys)
-    with monitor.connect(engine.paths.run(record.id)) as connection:
-        _copy_size(engine, record)
-        return _follow(engine, record, connection, streams, sequence)
+    if record.monitor_pid is None or not processes.alive(record.monitor_pid, record.monitor_start):
+        raise FailedPrecondition(f"the monitor of container {record.name} was killed, so nobody can attach to it")
+    with _line(engine, record, record.monitor_pid) as line:
+        return _follow(engine, record, line, streams, sequence)
 
 
-def _follow(
-    engine: Engine, record: ContainerRecord, connection: socket.socket, streams: Streams, sequence: bytes
-) -> int:
+class _Line(NamedTuple):
+    """A connection to a container's streams, and a pidfd of the monitor at its other end."""
+
+    connection: socket.socket
+    monitor: int
+
+
+@contextlib.contextmanager
+def _line(engine: Engine, record: ContainerRecord, monitor_pid: int) -> Iterator[_Line]:
+    """Connect while the monitor certainly lives: what it sends before its end can then be read after it."""
+    pidfd = os.pidfd_open(monitor_pid)
+    try:
+        with monitor.connect(engine.paths.run(record.id)) as connection:
+            if record.config.tty and (found := terminal.size(_STDOUT)):
+                monitor.resize(engine.paths.run(record.id), *found)
+            yield _Line(connection, pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _follow(engine: Engine, record: ContainerRecord, line: _Line, streams: Streams, sequence: bytes) -> int:
     config, bundle = record.config, engine.paths.run(record.id)
-    ended = processes.open_pidfd(record.monitor_pid, record.monitor_start)
-    if ended is None:
-        return wait(engine, record)
 
     def forward(number: int) -> None:
         with contextlib.suppress(PlugrunError):  # it has just ended: its exit code tells
             kill(engine, record, number)
 
-    try:
-        with terminal.raw(_STDIN) if config.tty and streams.stdin else contextlib.nullcontext():
-            outcome = attach.attach(
-                connection,
-                stdin=_STDIN if streams.stdin and config.stdin_open else None,
-                stdout=_STDOUT,
-                stderr=_STDERR,
-                tty=config.tty,
-                detach_keys=sequence,
-                ended=ended,
-                forward_signal=forward if streams.forward_signals else None,
-                on_resize=(lambda rows, columns: monitor.resize(bundle, rows, columns)) if config.tty else None,
-            )
-    finally:
-        os.close(ended)
+    with terminal.raw(_STDIN) if config.tty and streams.stdin else contextlib.nullcontext():
+        outcome = attach.attach(
+            line.connection,
+            stdin=_STDIN if streams.stdin and config.stdin_open else None,
+            stdout=_STDOUT,
+            stderr=_STDERR,
+            tty=config.tty,
+            detach_keys=sequence,
+            ended=line.monitor,
+            forward_signal=forward if streams.forward_signals else None,
+            on_resize=(lambda rows, columns: monitor.resize(bundle, rows, columns)) if config.tty else None,
+        )
+    line.connection.close()  # unread, it would hold the monitor up
     if outcome is attach.Outcome.DETACHED:
         return 0
     if outcome is attach.Outcome.BROKEN:
@@ -107,8 +120,3 @@ def _reader_left(engine: Engine, record: ContainerRecord) -> int:
     if record.config.auto_remove:
         stop(engine, record, record.config.stop_timeout, signal_number(record.config.stop_signal))
     return _SIGNALLED + signal.SIGPIPE
-
-
-def _copy_size(engine: Engine, record: ContainerRecord) -> None:
-    if record.config.tty and (found := terminal.size(_STDOUT)):
-        monitor.resize(engine.paths.run(record.id), *found)

@@ -32,7 +32,14 @@ def test_sizes_are_dockers(number, shown):
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.2, "Less than a second"), (1, "1 second"), (59, "59 seconds"), (60, "1 minute"), (7200, "2 hours"), (86400 * 8, "1 week")],
+    [
+        (0.2, "Less than a second"),
+        (1, "1 second"),
+        (59, "59 seconds"),
+        (60, "1 minute"),
+        (7200, "2 hours"),
+        (86400 * 8, "1 week"),
+    ],
 )
 def test_ages(seconds, shown):
     assert text.age(seconds) == shown

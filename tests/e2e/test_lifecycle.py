@@ -87,7 +87,10 @@ def test_logs(plugrun, busybox):
     plugrun("run", "--name", "web", busybox, "sh", "-c", "for i in 1 2 3; do echo line $i; done; echo err >&2").ok()
     result = plugrun("logs", "web").ok()
     assert (result.stdout, result.stderr) == ("line 1\nline 2\nline 3\n", "err\n")
-    assert plugrun("logs", "--tail", "2", "web").ok().stdout + plugrun("logs", "--tail", "2", "web").ok().stderr == "line 3\nerr\n"
+    assert (
+        plugrun("logs", "--tail", "2", "web").ok().stdout + plugrun("logs", "--tail", "2", "web").ok().stderr
+        == "line 3\nerr\n"
+    )
     assert plugrun("logs", "-t", "web").ok().stdout.split()[0].startswith("20")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -25,7 +26,9 @@ def test_busybox_runs_on_every_pair(plugrun, busybox, storage, net):
 @pytest.mark.parametrize(("storage", "net"), PAIRS)
 def test_debian_runs_on_every_pair(plugrun, debian_archive, storage, net):
     plugrun("load", "-i", str(debian_archive)).ok()
-    result = plugrun("run", "--storage", storage, "--net", net, "--rm", "debian:bookworm", "cat", "/etc/os-release").ok()
+    result = plugrun(
+        "run", "--storage", storage, "--net", net, "--rm", "debian:bookworm", "cat", "/etc/os-release"
+    ).ok()
     assert "Debian GNU/Linux 12" in result.stdout
 
 
@@ -37,7 +40,10 @@ def test_global_options_and_those_of_run_are_the_same_thing(plugrun, busybox):
 
 def test_host_is_the_callers_network_and_none_is_not(plugrun, busybox):
     mine = os.readlink("/proc/self/ns/net")
-    inside = {net: plugrun("run", "--rm", "--net", net, busybox, "readlink", "/proc/self/ns/net").ok().line for net in ("host", "none")}
+    inside = {
+        net: plugrun("run", "--rm", "--net", net, busybox, "readlink", "/proc/self/ns/net").ok().line
+        for net in ("host", "none")
+    }
     assert inside["host"] == mine
     assert inside["none"] != mine
 
@@ -54,7 +60,13 @@ def test_stdin_goes_in_only_with_interactive(plugrun, busybox):
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [(["true"], 0), (["sh", "-c", "exit 7"], 7), (["sh", "-c", "kill -9 $$"], 137), (["nosuchcommand"], 127), (["/etc"], 126)],
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "sleep 100 & kill -9 $!; wait $!"], 137),
+        (["nosuchcommand"], 127),
+        (["/etc"], 126),
+    ],
 )
 def test_exit_codes_are_dockers(plugrun, busybox, command, code):
     result = plugrun("run", "--rm", busybox, *command)
@@ -118,16 +130,15 @@ def test_limits_reach_the_kernel(plugrun, busybox):
     script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/pids/pids.max; ulimit -n"
     if not os.path.isdir("/sys/fs/cgroup/memory"):
         script = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max; ulimit -n"
-    result = plugrun(
-        *("run", "--rm", "--memory", "64m", "--pids-limit", "50", "--ulimit", "nofile=99:99", busybox, "sh", "-c", script)
-    ).ok()
+    limits = ["--memory", "64m", "--pids-limit", "50", "--ulimit", "nofile=99:99"]
+    result = plugrun("run", "--rm", *limits, busybox, "sh", "-c", script).ok()
     assert result.stdout.split() == [str(64 << 20), "50", "99"]
 
 
 def test_init_reaps_and_is_not_the_command(plugrun, busybox):
     result = plugrun("run", "--rm", "--init", busybox, "sh", "-c", "cat /proc/1/comm; echo $$").ok()
     name, number = result.stdout.split()
-    assert name in {"catatonit", "tini", "plugrun-init"}
+    assert name == "init"
     assert number != "1"
 
 
@@ -145,7 +156,9 @@ def test_signals_are_forwarded(plugrun, busybox):
 
 def test_a_reader_that_leaves_ends_a_container_made_to_be_removed(plugrun, busybox):
     process = subprocess.Popen(
-        plugrun.argv("run", "--rm", "--stop-timeout", "0", busybox, "yes"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        plugrun.argv("run", "--rm", "--stop-timeout", "0", busybox, "yes"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     with process:
         process.stdout.read(2)
@@ -181,5 +194,5 @@ def test_cidfile(plugrun, busybox, tmp_path):
 
 @pytest.mark.parametrize("runtime", ["crun", "runc"])
 def test_each_runtime_by_name_and_path(plugrun, busybox, runtime):
-    for choice in (runtime, f"/usr/bin/{runtime}"):
+    for choice in (runtime, shutil.which(runtime)):
         assert plugrun("run", "--rm", "--runtime", choice, busybox, "echo", "hi").ok().line == "hi"

@@ -54,7 +54,7 @@ def prepare(engine: Engine, record: ContainerRecord, what: Execution) -> ExecReq
         args=tuple(what.args),
         env=(*home, *what.env),
         cwd=what.workdir,
-        user=identity and ExecUser(identity.uid, identity.gid, identity.additional_gids),
+        user=ExecUser(identity.uid, identity.gid, identity.additional_gids) if identity else None,
         tty=what.tty,
         stdin_open=what.stdin_open,
     )

@@ -12,8 +12,6 @@ from plugrun.oci import seccomp_policy as policy
 ALLOW = "SCMP_ACT_ALLOW"
 REFUSE = "SCMP_ACT_ERRNO"
 
-_SOCKETCALL_SOCKET = 1  # SYS_SOCKET of linux/net.h
-
 
 def profile(choice: str, capabilities: Collection[str]) -> dict[str, Any] | None:
     """Return the filter for a container, or ``None`` for none at all.
@@ -45,8 +43,8 @@ def render(machine: str, capabilities: Collection[str]) -> dict[str, Any]:
         "defaultAction": REFUSE,
         "defaultErrnoRet": errno.ENOSYS,
         "syscalls": [
+            _rule(REFUSE, *sorted({*policy.REFUSED, *closable} - opened)),  # first: see _sockets
             _rule(ALLOW, *sorted(allowed)),
-            _rule(REFUSE, *sorted({*policy.REFUSED, *closable} - opened)),
             *rules,
         ],
     }
@@ -64,21 +62,22 @@ def _rule(action: str, *names: str, condition: dict[str, Any] | None = None) -> 
     return rule
 
 
-def _argument(value: int, operator: str = "SCMP_CMP_EQ", *, index: int = 0, masked: int = 0) -> dict[str, Any]:
-    return {"index": index, "value": value, "valueTwo": masked, "op": operator}
+def _argument(value: int) -> dict[str, Any]:
+    return {"index": 0, "value": value, "op": "SCMP_CMP_EQ"}
+
+
+def _masked(mask: int, value: int, *, index: int) -> dict[str, Any]:
+    return {"index": index, "value": mask, "valueTwo": value, "op": "SCMP_CMP_MASKED_EQ"}
 
 
 def _sockets() -> Iterator[dict[str, Any]]:
-    """Allow the listed families and refuse each other one.
+    """Allow the listed families.
 
-    socketcall(2), the way of old 32-bit programs, keeps the family behind a pointer that no filter can follow, so making
-    a socket that way is refused. The rule comes first: libseccomp derives socketcall rules from those for socket(2),
-    regardless of their conditions, and the first one stands.
+    libseccomp derives rules for socketcall(2) from these, whatever their conditions. They do not open it because the
+    rule that refuses it comes before them.
     """
-    yield _rule(REFUSE, "socketcall", condition=_argument(_SOCKETCALL_SOCKET))
-    for family in range(policy.LAST_FAMILY + 1):
-        yield _rule(ALLOW if family in policy.FAMILIES else REFUSE, "socket", condition=_argument(family))
-    yield _rule(REFUSE, "socket", condition=_argument(policy.LAST_FAMILY, "SCMP_CMP_GT"))
+    for family in policy.FAMILIES:
+        yield _rule(ALLOW, "socket", condition=_argument(family))
 
 
 def _personalities() -> Iterator[dict[str, Any]]:
@@ -90,6 +89,6 @@ def _clone(machine: str) -> Iterator[dict[str, Any]]:
     """Allow processes and threads, and refuse every flag that makes a namespace."""
     index = 1 if machine == "s390x" else 0  # clone(2): s390 swaps the first two arguments
     every = sum(policy.NAMESPACE_FLAGS)
-    yield _rule(ALLOW, "clone", condition=_argument(every, "SCMP_CMP_MASKED_EQ", index=index))
+    yield _rule(ALLOW, "clone", condition=_masked(every, 0, index=index))
     for flag in policy.NAMESPACE_FLAGS:
-        yield _rule(REFUSE, "clone", condition=_argument(flag, "SCMP_CMP_MASKED_EQ", index=index, masked=flag))
+        yield _rule(REFUSE, "clone", condition=_masked(flag, flag, index=index))

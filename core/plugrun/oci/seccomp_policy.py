@@ -1,19 +1,19 @@
 """Which system calls a container may make: the engine's own table, rendered by :mod:`plugrun.oci.seccomp`.
 
-Three answers are possible, and two refusals differ for a reason. ``EPERM`` is for calls that exist and are refused.
-``ENOSYS``, the default, is for calls nobody here has decided on: the C library falls back to an older call on ENOSYS
-but fails on EPERM, and the host's libseccomp may be older than the image's C library and not know a name at all
-(fchmodat2 of Linux 6.6 in libseccomp 2.5.4, for one).
+Two refusals differ for a reason. ``EPERM`` is for calls that exist and are refused. ``ENOSYS``, the default, is for
+what nobody here has decided on: the C library falls back to an older call on ENOSYS but fails on EPERM, and the host's
+libseccomp may be older than the image's C library and not know a name at all.
 
-Names, numbers and what a call needs: syscalls(2), the calls' own manual pages, capabilities(7) and the kernel's headers.
-A name that an architecture lacks is skipped there. Calls ending in 32, 64 or time64 are variants of 32-bit architectures.
+Names, numbers and what a call needs: syscalls(2), the calls' own manual pages, capabilities(7) and the kernel's
+headers. A name that an architecture lacks is skipped there; those that end in 32, 64 or time64 are variants of 32-bit
+architectures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Calls that touch only what the caller can reach anyway, or that check capabilities themselves in a namespace-aware way.
+# Calls that touch only what the caller can reach anyway, or that check its capabilities themselves.
 _FILES = """
     access chdir chmod chown chown32 close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
     fadvise64 fadvise64_64 fallocate fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync
@@ -53,7 +53,7 @@ _SIGNALS_AND_TIME = """
     adjtimex alarm clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime clock_gettime64
     clock_nanosleep clock_nanosleep_time64 getitimer gettimeofday nanosleep pause restart_syscall rt_sigaction
     rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64
-    rt_tgsigqueueinfo setitimer sigaltstack signal sigpending sigprocmask sigreturn sigsuspend tgkill time timer_create
+    rt_tgsigqueueinfo setitimer sigaltstack sigprocmask sigreturn tgkill time timer_create
     timer_delete timer_getoverrun timer_gettime timer_gettime64 timer_settime timer_settime64 tkill
 """
 _TALKING = """
@@ -63,7 +63,7 @@ _TALKING = """
     recvmmsg_time64 recvmsg semctl semget semop semtimedop semtimedop_time64 send sendmmsg sendmsg sendto
     set_robust_list setsockopt shmat shmctl shmdt shmget shutdown socketpair
 """
-ALLOWED: tuple[str, ...] = tuple(" ".join((_FILES, _WAITING, _MEMORY, _PROCESSES, _SIGNALS_AND_TIME, _TALKING)).split())
+ALLOWED: tuple[str, ...] = tuple(f"{_FILES} {_WAITING} {_MEMORY} {_PROCESSES} {_SIGNALS_AND_TIME} {_TALKING}".split())
 
 # Refused unless one of the container's capabilities opens them. Most check the same capability themselves; the ones
 # that do not (unshare, clone with namespace flags) let anybody become root of a user namespace, and so reach kernel
@@ -75,7 +75,7 @@ _SYS_ADMIN = """
 """
 BY_CAPABILITY: Mapping[str, tuple[str, ...]] = {
     "CAP_DAC_READ_SEARCH": ("open_by_handle_at",),
-    "CAP_SYS_MODULE": ("create_module", "delete_module", "finit_module", "init_module", "query_module"),
+    "CAP_SYS_MODULE": ("delete_module", "finit_module", "init_module"),
     "CAP_SYS_RAWIO": ("ioperm", "iopl"),
     "CAP_SYS_CHROOT": ("chroot",),
     "CAP_SYS_PTRACE": ("kcmp", "pidfd_getfd", "process_madvise"),
@@ -90,18 +90,15 @@ BY_CAPABILITY: Mapping[str, tuple[str, ...]] = {
     "CAP_BPF": ("bpf",),
 }
 
-# Refused whatever the capabilities: no namespace (keyrings), a record of kernel holes (io_uring, userfaultfd), the
-# whole machine (kexec, swap), or obsolete. clone3 is not here: on ENOSYS the C library uses clone, whose flags a filter
-# can see.
-REFUSED: tuple[str, ...] = tuple(
-    """
-    add_key keyctl request_key
-    io_uring_enter io_uring_register io_uring_setup userfaultfd
-    kexec_file_load kexec_load migrate_pages move_pages nfsservctl pivot_root swapoff swapon
-    bdflush get_kernel_syms nice oldfstat oldlstat oldolduname oldstat olduname sgetmask ssetmask
-    sysfs _sysctl uselib ustat vm86 vm86old
-    """.split()
-)
+# Refused whatever the capabilities: no namespace (keyrings), a record of kernel holes (io_uring, userfaultfd), or the
+# whole machine (kexec, swap). socketcall(2), the way of 32-bit programs with an old C library, keeps the address
+# family behind a pointer that no filter can follow. clone3 and what is long gone from the kernel get ENOSYS: without
+# clone3 the C library uses clone, whose flags a filter can see.
+_REFUSED = """
+    add_key io_uring_enter io_uring_register io_uring_setup kexec_file_load kexec_load keyctl migrate_pages move_pages
+    pivot_root request_key socketcall swapoff swapon userfaultfd
+"""
+REFUSED: tuple[str, ...] = tuple(_REFUSED.split())
 
 # The flags of clone(2) that make a namespace: cgroup, uts, ipc, user, pid, net, mount.
 NAMESPACE_FLAGS = (0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, 0x0002_0000)
@@ -110,15 +107,15 @@ NAMESPACE_FLAGS = (0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_00
 # holes of old (READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE) stay out.
 PERSONALITIES = (0x0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF)
 
-# socket(2) families: unix inet inet6 key netlink packet rds pppox ib can tipc smc xdp. The others are refused: AF_ALG
-# (CVE-2026-31431), AF_VSOCK (talks to the hypervisor and past network namespaces), and those no namespace confines or
+# socket(2) families: unix inet inet6 key netlink packet rds pppox ib can tipc smc xdp. Without: AF_ALG
+# (CVE-2026-31431), AF_VSOCK (talks to the hypervisor, past network namespaces), and those that no namespace confines or
 # hardly anybody uses, whose modules the kernel would load for the asking.
 FAMILIES = (1, 2, 10, 15, 16, 17, 21, 24, 27, 29, 30, 43, 44)
-LAST_FAMILY = 45  # AF_MCTP, Linux 5.15
 
-# Machine (uname -m) → its name in Docker's profiles, its libseccomp name and those of what else it executes.
+# Machine (uname -m) → its name in Docker's profiles, its libseccomp name and those of what else it executes. x32 is not
+# there: kernels have it switched off, and a third table costs each start 10 ms.
 MACHINES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "x86_64": ("amd64", ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32")),
+    "x86_64": ("amd64", ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86")),
     "i686": ("x86", ("SCMP_ARCH_X86",)),
     "aarch64": ("arm64", ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM")),
     "armv7l": ("arm", ("SCMP_ARCH_ARM",)),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Self
 from plugrun.errors import DriverError, InvalidArgument, NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_IN_ROOT: Final = 0x10
@@ -103,16 +103,18 @@ class RootDir:
         """Open a path inside; see :func:`open_in_root` for parameters and errors."""
         return open_in_root(self.fd, os.fsencode(path), flags, mode)
 
-    def resolve(self, path: str) -> str:
+    def resolve(self, path: str, *, covered: Collection[str] = ()) -> str:
         """Return the absolute path inside the root that ``path`` leads to, every link followed.
 
         Missing components are kept as they are, so that the answer can be created; ``..`` stops at the root.
 
+        :param covered: resolved paths of directories that something will be mounted on: what they contain now counts
+            as missing.
         :raises InvalidArgument: a component is not a directory, there are too many links, or the path is too long.
         :raises DriverError: the file system refused.
         """
         with _explained(path):
-            names = self._resolve(os.fsencode(path))
+            names = self._resolve(os.fsencode(path), {os.fsencode(place).lstrip(b"/") for place in covered})
         return os.fsdecode(b"/" + b"/".join(names))
 
     def ensure_dir(self, path: str, *, mode: int = 0o755, uid: int = 0, gid: int = 0) -> int:
@@ -167,7 +169,7 @@ class RootDir:
             finally:
                 os.close(fd)
 
-    def _resolve(self, path: bytes) -> list[bytes]:
+    def _resolve(self, path: bytes, covered: Collection[bytes] = ()) -> list[bytes]:
         """Follow links by hand, because the kernel resolves only what exists.
 
         Nothing can escape meanwhile: each look-up is confined to the root, and a link's text only joins ``todo``.
@@ -183,6 +185,8 @@ class RootDir:
                 del names[-1:]
                 continue
             names.append(name)
+            if any(b"/".join(names[:count]) in covered for count in range(1, len(names))):
+                continue
             target = self._link(b"/".join(names))
             if target is not None:
                 links += 1

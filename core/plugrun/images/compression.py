@@ -165,11 +165,12 @@ class _Decompressed(io.RawIOBase):
 
     def _next_frame(self) -> bool:
         """Start on what follows a complete frame; ``False`` at the end of the stream."""
-        self._pending = self._decoder.unused_data or self._take()
-        while self._pending and not self._pending.strip(b"\0"):  # padding, which gzip(1) accepts too
-            self._pending = self._take()
-        if not self._pending:
+        rest = self._decoder.unused_data or self._take()
+        while rest and not rest.strip(b"\0"):  # padding, which gzip(1) accepts too
+            rest = self._take()
+        if not rest:
             return False
+        self._pending = rest
         self._decoder = self._new()
         return True
 

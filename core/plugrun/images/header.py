@@ -5,13 +5,13 @@ Source: POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Ta
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Final, NamedTuple
 
 from plugrun.errors import InvalidArgument
 from plugrun.images.blocks import BLOCK
 
-# name mode uid gid size mtime checksum type linkname magic+version uname gname major minor prefix
 _FORMAT: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 _USTAR: Final = b"ustar\0"
 _GNU: Final = b"ustar  \0"
@@ -19,47 +19,60 @@ _FAR: Final = 1 << 53  # seconds: no time stamp is further away, and floats stil
 
 
 class Header(NamedTuple):
-    """The fields as numbers and bytes; strings end at their first NUL."""
+    """The fields as they are in the block; numbers are only taken apart where an entry needs them."""
 
     name: bytes
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    mtime: int
+    mode: bytes
+    uid: bytes
+    gid: bytes
+    size: bytes
+    mtime: bytes
+    checksum: bytes
     type: bytes
     linkname: bytes
-    device: tuple[int, int]
-    gnu: bool
+    magic: bytes  # and version
+    major: bytes
+    minor: bytes
+    prefix: bytes
+
+    def path(self) -> bytes:
+        """Return the entry's name, with the prefix that POSIX.1-1988 put in front of it."""
+        name = string(self.name)
+        if self.prefix[0] and self.magic.startswith(_USTAR):  # the GNU form has other things there
+            return string(self.prefix) + b"/" + name
+        return name
+
+    def is_gnu(self) -> bool:
+        """Whether GNU tar wrote this header in its own form."""
+        return self.magic == _GNU
+
+    def seconds(self) -> int:
+        """Return the time of modification.
+
+        :raises InvalidArgument: it is not a number, or a senseless one.
+        """
+        seconds = octal(self.mtime)
+        if not -_FAR < seconds < _FAR:
+            raise InvalidArgument(f"archive has an entry with the time stamp {seconds}")
+        return seconds
+
+    def device(self) -> tuple[int, int]:
+        """Return the major and minor number.
+
+        :raises InvalidArgument: they are not numbers.
+        """
+        return octal(self.major), octal(self.minor)
 
 
 def parse(block: bytes) -> Header:
-    """Check and take apart one header block.
+    """Check the checksum of one header block, and split it into its fields.
 
-    :raises InvalidArgument: the checksum is wrong, or a field is not a number.
+    :raises InvalidArgument: the checksum is wrong.
     """
-    name, mode, uid, gid, size, mtime, checksum, kind, link, magic, major, minor, prefix = _FORMAT.unpack(block)
-    if not _checksum_holds(block, checksum):
+    header = Header._make(_FORMAT.unpack(block))
+    if not _checksum_holds(block, header.checksum):
         raise InvalidArgument("not a tar archive, or a damaged one: a header's checksum is wrong")
-    name = _string(name)
-    if magic.startswith(_USTAR) and prefix[0]:  # the GNU form has other things there
-        name = _string(prefix) + b"/" + name
-    device = (octal(major), octal(minor)) if kind in {b"3", b"4"} else (0, 0)
-    seconds = octal(mtime)
-    if not -_FAR < seconds < _FAR:
-        raise InvalidArgument(f"archive has an entry with the time stamp {seconds}")
-    return Header(
-        name,
-        octal(mode) & 0o7777,
-        octal(uid),
-        octal(gid),
-        octal(size),
-        seconds,
-        kind,
-        _string(link),
-        device,
-        magic == _GNU,
-    )
+    return header
 
 
 def octal(field: bytes) -> int:
@@ -82,13 +95,23 @@ def octal(field: bytes) -> int:
     raise InvalidArgument(f"archive has a header with the number {field!r}")
 
 
-def _string(field: bytes) -> bytes:
+@functools.lru_cache(maxsize=1024)
+def repeated_octal(field: bytes) -> int:
+    """Parse a field that most entries of an archive have in common: measured, a tenth of reading a header."""
+    return octal(field)
+
+
+def string(field: bytes) -> bytes:
+    """Return the field up to its first NUL."""
     return field.split(b"\0", 1)[0]
 
 
 def _checksum_holds(block: bytes, field: bytes) -> bool:
     """POSIX sums unsigned bytes; a few old writers summed signed ones, and every reader takes both."""
-    expected = octal(field)
+    try:
+        expected = octal(field)
+    except InvalidArgument:  # some other kind of file
+        return False
     total = sum(block) - sum(field) + 8 * 0x20
     if total == expected:
         return True

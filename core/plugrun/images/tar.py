@@ -14,7 +14,7 @@ from plugrun.errors import InvalidArgument
 from plugrun.images import pax, sparse
 from plugrun.images.blocks import BLOCK, Data, Source
 from plugrun.images.entry import DEFAULT_LIMITS, Entry, EntryType, Limits, refuse
-from plugrun.images.header import Header, parse
+from plugrun.images.header import Header, octal, parse, repeated_octal, string
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,8 @@ _TYPES: Final = {
     b"5": EntryType.DIRECTORY,
     b"6": EntryType.FIFO,
 }
+_DEVICES: Final = {EntryType.CHARACTER, EntryType.BLOCK}
+_EXTENSIONS: Final = {b"x", b"g", b"L", b"K"}
 _GLOBAL: Final = {b"uid", b"gid", b"mtime"}
 _IGNORED_GLOBALLY: Final = {b"comment", b"hdrcharset", b"charset", b"atime", b"ctime", b"uname", b"gname"}
 _MAX_ID: Final = 0xFFFFFFFE  # the id after it means "do not change" to chown(2)
@@ -70,12 +72,13 @@ class _Reader:
             self._members += 1
             if self._members > self._limits.members:
                 raise InvalidArgument(f"archive has more than {self._limits.members} members")
-            if header.size < 0:
-                raise refuse(header.name, "its size is negative")
-            if header.type in {b"x", b"g", b"L", b"K"}:
-                self._extend(header)
+            size = octal(header.size)
+            if size < 0:
+                raise refuse(header.path(), "its size is negative")
+            if header.type in _EXTENSIONS:
+                self._extend(header.type, size)
             else:
-                return self._entry(header, block)
+                return self._entry(header, size, block)
         if self._records is not None or self._long:
             raise InvalidArgument("archive is truncated: it ends after an extension header")
         return None
@@ -88,14 +91,13 @@ class _Reader:
             return None
         return block
 
-    def _extend(self, header: Header) -> None:
-        kind = header.type
+    def _extend(self, kind: bytes, size: int) -> None:
         if kind in {b"L", b"K"}:
             if kind in self._long:
                 raise InvalidArgument("archive has two long names for one member")
-            self._long[kind] = self._content(header, self._limits.name + 1).rstrip(b"\0")
+            self._long[kind] = self._content(size, self._limits.name + 1).rstrip(b"\0")
             return
-        records = pax.parse_records(self._content(header, self._limits.extension))
+        records = pax.parse_records(self._content(size, self._limits.extension))
         if kind == b"g":
             self._add_globals(records)
         elif self._records is not None:
@@ -103,14 +105,10 @@ class _Reader:
         else:
             self._records = records
 
-    def _content(self, header: Header, most: int) -> bytes:
-        if header.size > most:
-            raise InvalidArgument(f"archive has an extension header of {header.size} bytes, {most} are allowed")
-        data = Data(self._source, header.size)
-        content = self._source.exactly(header.size)
-        data.left = 0
-        data.close()
-        return content
+    def _content(self, size: int, most: int) -> bytes:
+        if size > most:
+            raise InvalidArgument(f"archive has an extension header of {size} bytes, {most} are allowed")
+        return self._source.exactly(size + -size % BLOCK)[:size]
 
     def _add_globals(self, records: dict[bytes, bytes]) -> None:
         for keyword, value in records.items():
@@ -119,7 +117,7 @@ class _Reader:
             elif keyword not in _IGNORED_GLOBALLY and not keyword.startswith((b"VENDOR.", b"GNU.volume.")):
                 raise InvalidArgument(f"archive has a global PAX header with {keyword[:40]!r}")
 
-    def _entry(self, header: Header, block: bytes) -> Entry:
+    def _entry(self, header: Header, stored: int, block: bytes) -> Entry:
         records, long = self._records or {}, self._long
         self._records, self._long = None, {}
         name, link = self._names(header, records, long)
@@ -129,7 +127,8 @@ class _Reader:
         if kind in {EntryType.HARDLINK, EntryType.SYMLINK} and not link:
             raise refuse(name, "the link has no target")
         records = {**self._globals, **records} if self._globals else records
-        stored = pax.number(text) if (text := records.get(b"size")) else header.size
+        if text := records.get(b"size"):
+            stored = pax.number(text)
         if kind is EntryType.HARDLINK:
             stored = 0  # some writers give the file's size; all readers agree that no data follows
         elif kind is not EntryType.REGULAR and stored:
@@ -140,24 +139,24 @@ class _Reader:
         return Entry(
             name=name,
             type=kind,
-            mode=header.mode,
+            mode=repeated_octal(header.mode) & 0o7777,
             uid=_id(name, records.get(b"uid"), header.uid),
             gid=_id(name, records.get(b"gid"), header.gid),
             size=size,
-            mtime=pax.nanoseconds(text) if (text := records.get(b"mtime")) else header.mtime * 1_000_000_000,
+            mtime=pax.nanoseconds(text) if (text := records.get(b"mtime")) else header.seconds() * 1_000_000_000,
             data=Data(self._source, stored),
             linkname=link,
-            device=header.device,
+            device=header.device() if kind in _DEVICES else (0, 0),
             xattrs=pax.xattrs(records) if records else {},
             sparse=segments,
         )
 
     def _names(self, header: Header, records: dict[bytes, bytes], long: dict[bytes, bytes]) -> tuple[bytes, bytes]:
         if (b"L" in long and b"path" in records) or (b"K" in long and b"linkpath" in records):
-            raise refuse(header.name, "both a PAX and a GNU long name")
+            raise refuse(header.path(), "both a PAX and a GNU long name")
         sparse_name = records.get(b"GNU.sparse.name")
-        name = sparse_name or records.get(b"path") or long.get(b"L") or header.name
-        link = records.get(b"linkpath") or long.get(b"K") or header.linkname
+        name = sparse_name or records.get(b"path") or long.get(b"L") or header.path()
+        link = records.get(b"linkpath") or long.get(b"K") or string(header.linkname)
         if not name:
             raise InvalidArgument("archive has an entry without a name")
         for text in (name, link):
@@ -197,15 +196,15 @@ def _type(header: Header, name: bytes) -> EntryType:
     if header.type == b"\0":  # V7 had no type for directories
         return EntryType.DIRECTORY if slash else EntryType.REGULAR
     kind = _TYPES.get(header.type)
-    if kind is None or (header.type == b"S" and not header.gnu):
+    if kind is None or (header.type == b"S" and not header.is_gnu()):
         raise refuse(name, f"unknown type {header.type!r}")
     if slash and kind is EntryType.REGULAR:  # a directory to GNU tar, a file to others
         raise refuse(name, "a regular file whose name ends in a slash")
     return kind
 
 
-def _id(name: bytes, text: bytes | None, plain: int) -> int:
-    value = pax.number(text) if text else plain
+def _id(name: bytes, text: bytes | None, plain: bytes) -> int:
+    value = pax.number(text) if text else repeated_octal(plain)
     if not 0 <= value <= _MAX_ID:
         raise refuse(name, f"user or group id {value}")
     return value

@@ -32,11 +32,12 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place in a container
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The mounts of a container with destinations that are free of links: the runtime has nothing left to follow."""
+    """Places in a container, free of links and ``..``: nothing of the image is left for the runtime to follow."""
 
     binds: tuple[BindMount, ...]
     tmpfs: dict[str, str]
     etc_files: dict[str, str]
+    workdir: str
 
 
 def prepare(root: RootDir, config: ContainerConfig, etc_files: Mapping[str, str]) -> Prepared:
@@ -60,8 +61,7 @@ def prepare(root: RootDir, config: ContainerConfig, etc_files: Mapping[str, str]
     binds = tuple(replace(bind, destination=found[bind.destination]) for bind in config.binds)
     tmpfs = {found[destination]: options for destination, options in config.tmpfs.items()}
     files = {place: source for path, source in etc_files.items() if (place := places.etc_file(path)) is not None}
-    places.workdir(config.workdir)
-    return Prepared(binds, tmpfs, files)
+    return Prepared(binds, tmpfs, files, places.workdir(config.workdir))
 
 
 class _Places:
@@ -95,8 +95,8 @@ class _Places:
         _make(self._root, place, directory=False)
         return place
 
-    def workdir(self, path: str) -> None:
-        """Make the working directory."""
+    def workdir(self, path: str) -> str:
+        """Make the working directory, and return where it is."""
         if not path.startswith("/"):
             raise InvalidArgument(f"the working directory {path!r} is not absolute", hint="choose one with --workdir")
         place = self._resolve(path)
@@ -107,6 +107,7 @@ class _Places:
             )
         if self._is_of_image(place):
             _make(self._root, place, directory=True)
+        return place
 
     def _resolve(self, path: str) -> str:
         return self._root.resolve(path, covered=(*_KERNEL, *self._taken))

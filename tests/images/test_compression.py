@@ -205,5 +205,5 @@ def test_sha512_is_as_good():
 
 
 def test_no_layer_is_compressed_with_xz():
-    with pytest.raises(InvalidArgument, match="compressed with xz"):
+    with pytest.raises(InvalidArgument, match="xz compression is not for layers"):
         open_layer(lzma.compress(DATA))

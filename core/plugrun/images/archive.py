@@ -68,7 +68,7 @@ def open_file(source: str | None) -> Iterator[tuple[io.BufferedReader[Any], str]
 
 def unwrapped(stream: io.BufferedReader[Any], what: str) -> io.BufferedReader[Any]:
     """Return the decompressed bytes of an archive: gzip, zstd, xz, or as it is."""
-    found = compression.detect(stream.peek(compression.PREFIX)[: compression.PREFIX])
+    found = compression.detect_in(stream, what)
     return stream if found is Compression.NONE else compression.decompress(stream, found, what)
 
 

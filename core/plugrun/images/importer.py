@@ -43,7 +43,7 @@ def stage(source: str | None, options: ImportOptions, work: Ingest) -> Staged:
     names = _names(options.reference)
     config = _config(options)
     with archive.open_file(source) as (stream, what):
-        found = compression.detect(stream.peek(compression.PREFIX)[: compression.PREFIX])
+        found = compression.detect_in(stream, what)
         # Images know no xz: such a layer is stored decompressed.
         raw = compression.decompress(stream, found, what) if found is Compression.XZ else stream
         blob = work.add(raw, what)

@@ -139,7 +139,8 @@ class TarMembers:
         digest = digests.check(f"{match[1]}:{match[2]}", f"the name of a blob of {self.what}") if match else None
         if digest is not None and work.pin(digest, entry.size):
             return Blob(digest, entry.size)
-        return work.add(_EntryData(entry), f"{name!a:.200} of {self.what}", digest=digest, size=entry.size)
+        what = f"{name!a:.200} of {self.what}"
+        return work.add(_EntryData(entry, what), what, digest=digest, size=entry.size)
 
     def _follow(self, name: str) -> str:
         """Resolve symbolic links within the archive: docker save wrote them for layers that images share."""
@@ -157,7 +158,8 @@ class TarMembers:
 class _EntryData(io.RawIOBase):
     """The bytes of one member that is not sparse."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: Entry, what: str) -> None:
+        self._what = what
         self._data = entry.data
         self._left = entry.size
 
@@ -169,7 +171,10 @@ class _EntryData(io.RawIOBase):
         """Fill the buffer as far as there are bytes; return how many, 0 at the end."""
         if not self._left:
             return 0
-        chunk = self._data.take(min(len(buffer), self._left))
+        try:
+            chunk = self._data.take(min(len(buffer), self._left))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"{self._what} cannot be read: {error}") from error
         buffer[: len(chunk)] = chunk
         self._left -= len(chunk)
         return len(chunk)

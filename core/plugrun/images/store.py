@@ -206,24 +206,26 @@ class ImageStore:
     def _publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
         """Link the blobs of a load into the store and name its images, all at once."""
         blobs = {blob for image in images for blob in image.blobs}
+        new = {image.manifest.digest: image.image_id for image in images}
         work.sync(blobs)
         with self._locked():
             entries: Sequence[Descriptor] = layout.read_index(self._root)
-            work.publish(blobs)
-            loaded, unneeded = [], []
+            ids = {entry.digest: self._id(entry) for entry in entries} | new
+            loaded, unneeded = [], [image.manifest for image in images]
             for image in images:
                 replaced = {}
                 for name in image.references:
                     entries, displaced = names.assign(entries, image.manifest, name)
-                    if displaced is not None and (old := self._id(displaced)) != image.image_id:
-                        replaced[name] = old
-                    elif displaced is not None:  # the same image packed differently: nobody needs both
+                    if displaced is not None and ids[displaced.digest] == image.image_id:
+                        # the same image packed differently: nobody needs both
                         entries = [entry for entry in entries if entry is not displaced]
                         unneeded.append(displaced)
-                if all(self._id(entry) != image.image_id for entry in entries):
+                    elif displaced is not None:
+                        replaced[name] = ids[displaced.digest]
+                if all(ids[entry.digest] != image.image_id for entry in entries):
                     entries = names.keep_nameless(entries, image.manifest)
-                unneeded.append(image.manifest)
                 loaded.append(LoadedImage(image.image_id, image.references, replaced))
+            work.publish(blobs)
             layout.write_index(self._root, entries)
             present = {entry.digest for entry in entries}
             if victims := [entry for entry in unneeded if entry.digest not in present]:

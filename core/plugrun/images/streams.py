@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
-from plugrun.images.compression import MAX_BYTES, PREFIX, Compression, decompress, detect
+from plugrun.images.compression import Compression, decompress, detect_in
 
 CHUNK = 1 << 20
 
@@ -118,13 +118,7 @@ class LayerStream:
 
 
 def open_layer(
-    raw: io.RawIOBase,
-    what: str,
-    *,
-    digest: str | None,
-    size: int | None,
-    diff_id: str | None,
-    max_bytes: int = MAX_BYTES,
+    raw: io.RawIOBase, what: str, *, digest: str | None, size: int | None, diff_id: str | None
 ) -> LayerStream:
     """Return a layer's uncompressed bytes, checked at their end.
 
@@ -132,19 +126,22 @@ def open_layer(
     :param what: the layer, for messages.
     :param digest: digest of the stored bytes, as is ``size``; ``None`` when unknown.
     :param diff_id: digest of the uncompressed bytes; ``None`` when unknown.
-    :param max_bytes: how many uncompressed bytes to accept.
     :raises InvalidArgument: the compression is none that a layer may have.
     """
     source = io.BufferedReader(raw, CHUNK)
-    compression = detect(source.peek(PREFIX)[:PREFIX])
-    if compression is Compression.XZ:
-        raise InvalidArgument(f"{what} is compressed with xz, which no layer may be")
+    try:
+        compression = detect_in(source, what)
+        if compression is Compression.XZ:
+            raise InvalidArgument(f"{what}: xz compression is not for layers")
+    except InvalidArgument:
+        source.close()
+        raise
     if compression is Compression.NONE:
         blob = content = Verified(source, what, expected=digest or diff_id, size=size)
         if None not in {digest, diff_id} and digest != diff_id:
             content = Verified(blob, what, expected=diff_id, size=None)
     else:
         blob = Verified(source, what, expected=digest, size=size)
-        unpacked = decompress(blob, compression, what, max_bytes=max_bytes)
+        unpacked = decompress(blob, compression, what)
         content = Verified(unpacked, f"the content of {what}", expected=diff_id, size=None)
     return LayerStream(io.BufferedReader(content, CHUNK), blob, content, compression)

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class Parts:
     layers: list[bytes] = field(default_factory=lambda: [layer({"a": b"a" * 2000}), layer({"b": b"b" * 3000})])
     name: str | None = "example:1"
     config: dict[str, Any] = field(default_factory=dict)
-    packed: Any = staticmethod(lambda data: data)
+    packed: Callable[[bytes], bytes] = bytes
     layer_type: str = OCI_LAYER
 
     @property

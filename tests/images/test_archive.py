@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+
 from images import archives
 from images.archives import (
     OCI_INDEX,
@@ -24,7 +25,6 @@ from images.archives import (
     gzipped,
     sha256,
 )
-
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound, PlugrunError, Unavailable
 from plugrun.images import compression, members
 from plugrun.images.store import ImageStore
@@ -83,9 +83,10 @@ def test_a_layout_directory_loads(store, tmp_path, pack):
 
 def test_stdin_loads_through_a_pipe(store, tmp_path, root):
     archive = archives.write_tar(tmp_path / "a.tar", Parts().docker())
-    program = f"from plugrun.images.store import ImageStore; from pathlib import Path; ImageStore(Path({str(root)!r})).load(None)"
+    program = "import sys; from pathlib import Path; from plugrun.images.store import ImageStore as Store"
+    program += "; Store(Path(sys.argv[1])).load(None)"
     with open(archive, "rb") as stream, subprocess.Popen(["cat"], stdin=stream, stdout=subprocess.PIPE) as cat:
-        subprocess.run([sys.executable, "-c", program], stdin=cat.stdout, check=True)
+        subprocess.run([sys.executable, "-c", program, root], stdin=cat.stdout, check=True)
     assert store.resolve("example:1").id == Parts().id
 
 
@@ -271,14 +272,15 @@ WRONG = {
     "a flipped blob byte": (changed(OCI, blob_name(LAYER0), LAYER0[:700] + b"X" + LAYER0[701:]), "is corrupt"),
     "a flipped manifest byte": (changed(OCI, blob_name(encode(Parts().manifest())), b"{}"), "is corrupt"),
     "a shorter blob": (changed(OCI, blob_name(LAYER0), LAYER0[:-1]), "is corrupt"),
-    "a layer that is a blob link to the host": (changed(OCI, blob_name(LAYER0), Link("/etc/hostname")), "leaves|outside"),
+    "a blob that is a link to the host": (changed(OCI, blob_name(LAYER0), Link("/etc/hostname")), "leaves"),
     "a wrong size": (
         Parts().oci(Parts().manifest() | {"layers": [descriptor(archives.OCI_LAYER, LAYER0) | {"size": 7}] * 2}),
         "not 7",
     ),
     "a wrong diff id": (Parts(config={"rootfs": {"type": "layers", "diff_ids": [sha256(b"x"), sha256(b"y")]}}).oci(),
                         "is corrupt"),
-    "fewer diff ids": (Parts(config={"rootfs": {"type": "layers", "diff_ids": [sha256(LAYER0)]}}).oci(), "has 1 layers"),
+    "fewer diff ids": (Parts(config={"rootfs": {"type": "layers", "diff_ids": [sha256(LAYER0)]}}).oci(),
+                       "has 1 layers"),
     "a path for a digest": (
         Parts().oci(Parts().manifest() | {"layers": [descriptor(archives.OCI_LAYER, b"") | {"digest": "sha256:../x"}]}),
         "is not sha256",
@@ -373,7 +375,7 @@ def test_a_truncated_archive_is_refused_wherever_it_is_cut(store, root, tmp_path
 def test_what_is_no_file_is_refused(store, tmp_path):
     with pytest.raises(NotFound, match="no such file"):
         store.load(str(tmp_path / "absent"))
-    with pytest.raises(InvalidArgument, match="directory .* holds no image"):
+    with pytest.raises(InvalidArgument, match=r"directory .* holds no image"):
         store.load(str(tmp_path))
     with pytest.raises(InvalidArgument, match="is a device"):
         store.load("/dev/zero")

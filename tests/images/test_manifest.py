@@ -6,8 +6,8 @@ import json
 import os
 
 import pytest
-from images.archives import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, config, descriptor, encode, sha256
 
+from images.archives import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, config, descriptor, encode, sha256
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import config as configs
 from plugrun.images import document, manifest, media, platform
@@ -70,7 +70,9 @@ def test_indexes_are_read(content):
         pytest.param(IMAGE | {"config": CONFIG | {"size": 1.5}}, "", "not a number", id="size 1.5"),
         pytest.param(IMAGE | {"config": CONFIG | {"size": 1 << 63}}, "", "not a non-negative", id="size 2^63"),
         pytest.param(IMAGE | {"config": without(CONFIG, "size")}, "", "has no size", id="no size"),
-        pytest.param(IMAGE | {"config": CONFIG | {"digest": "sha256:../../x"}}, "", "is not sha256", id="digest as path"),
+        pytest.param(
+            IMAGE | {"config": CONFIG | {"digest": "sha256:../../x"}}, "", "is not sha256", id="digest as path"
+        ),
         pytest.param(IMAGE | {"layers": [LAYER] * 129}, "", "129 layers, more than 128", id="129 layers"),
         pytest.param(IMAGE | {"layers": [7]}, "", "not an object", id="layer is a number"),
         pytest.param(IMAGE | {"layers": {}}, "", "not a list", id="layers are an object"),

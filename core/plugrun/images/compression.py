@@ -54,6 +54,17 @@ def detect(prefix: bytes) -> Compression:
     return Compression.NONE
 
 
+def detect_in(stream: io.BufferedReader[Any], what: str) -> Compression:
+    """Tell the compression of a stream without taking anything from it; raises as :func:`detect`.
+
+    :param what: what is read, for messages.
+    """
+    try:
+        return detect(stream.peek(PREFIX)[:PREFIX])
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{what}: {error}", hint=error.hint) from None
+
+
 def decompress(raw: Readable, compression: Compression, what: str, *, max_bytes: int = MAX_BYTES) -> io.BufferedReader:
     """Return a stream of the decompressed bytes of ``raw``, in constant memory.
 

@@ -130,9 +130,7 @@ def open_layer(
     """
     source = io.BufferedReader(raw, CHUNK)
     try:
-        compression = detect_in(source, what)
-        if compression is Compression.XZ:
-            raise InvalidArgument(f"{what}: xz compression is not for layers")
+        compression = _layer_compression(source, what)
     except InvalidArgument:
         source.close()
         raise
@@ -145,3 +143,10 @@ def open_layer(
         unpacked = decompress(blob, compression, what)
         content = Verified(unpacked, f"the content of {what}", expected=diff_id, size=None)
     return LayerStream(io.BufferedReader(content, CHUNK), blob, content, compression)
+
+
+def _layer_compression(source: io.BufferedReader[Any], what: str) -> Compression:
+    found = detect_in(source, what)
+    if found is Compression.XZ:
+        raise InvalidArgument(f"{what}: xz compression is not for layers")
+    return found

@@ -33,9 +33,10 @@ def create(
     :post: on success the container is ``created``; on failure nothing of it is left.
     :raises NotFound: no such image, driver or runtime.
     :raises AlreadyExists: the name is taken.
+    :raises InvalidArgument: an unknown capability, an unusable seccomp profile.
     """
     from plugrun.api import Event, Host
-    from plugrun.oci import runtime
+    from plugrun.oci import runtime, spec
 
     plugins, root = engine.plugins, engine.paths.root
     storage = plugins.select_storage(request.storage, root)
@@ -44,6 +45,7 @@ def create(
     chosen_runtime = runtime.choose(request.runtime)
     if request.name is not None:
         names.check(request.name)
+    spec.check(request.security)
     image = engine.images.resolve(request.image)
     container_id = os.urandom(32).hex()
     endpoint = engine.network(network.spec.name, request.network_options)

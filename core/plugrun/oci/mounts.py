@@ -48,8 +48,10 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
 
 
 def _bind(bind: BindMount) -> dict[str, Any]:
-    # "ro" would leave what is mounted below the source writable (mount_setattr(2), AT_RECURSIVE).
-    read_only = ["rro" if _recursive_read_only() else "ro"] if bind.read_only else []
+    # "ro" would leave what is mounted below the source writable (mount_setattr(2), AT_RECURSIVE). Nothing is below a
+    # file, and crun 1.8 takes "rro" for directories only.
+    recursive = _recursive_read_only() and os.path.isdir(bind.source)
+    read_only = ["rro" if recursive else "ro"] if bind.read_only else []
     return _mount(bind.destination, "bind", bind.source, "rbind", bind.propagation, *read_only)
 
 

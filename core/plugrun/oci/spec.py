@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from plugrun.oci import capabilities, defaults, mounts, resources, seccomp
 
 if TYPE_CHECKING:
-    from plugrun.container import BindMount, ContainerConfig
+    from plugrun.container import BindMount, ContainerConfig, Security
     from plugrun.oci.user import Identity
 
 INIT = "/dev/init"  # in the runtime's own /dev, so no image can have anything there
@@ -42,6 +42,15 @@ class SpecInputs:
     init: str | None
     cgroup_v2: bool
     hard_limits: Mapping[str, int]
+
+
+def check(security: Security) -> None:
+    """Refuse what :func:`build_spec` would refuse when the container is started.
+
+    :raises InvalidArgument: as it does.
+    """
+    granted = capabilities.resolve(security.cap_add, security.cap_drop, privileged=security.privileged)
+    _seccomp(security, granted)
 
 
 def build_spec(config: ContainerConfig, inputs: SpecInputs) -> dict[str, Any]:
@@ -125,12 +134,18 @@ def _linux(config: ContainerConfig, inputs: SpecInputs, granted: Sequence[str]) 
         linux["sysctl"] = dict(defaults.NETWORK_SYSCTLS)
     if privileged:
         linux["devices"] = resources.host_devices()
-        return linux
-    linux["maskedPaths"] = defaults.masked_paths()
-    linux["readonlyPaths"] = list(defaults.READ_ONLY_PATHS)
-    if (profile := seccomp.profile(config.security.seccomp, granted)) is not None:
+    else:
+        linux["maskedPaths"] = defaults.masked_paths()
+        linux["readonlyPaths"] = list(defaults.READ_ONLY_PATHS)
+    if (profile := _seccomp(config.security, granted)) is not None:
         linux["seccomp"] = profile
     return linux
+
+
+def _seccomp(security: Security, granted: Sequence[str]) -> dict[str, Any] | None:
+    """Return the filter; a privileged container has only one that was asked for."""
+    choice = "unconfined" if security.privileged and security.seccomp == "default" else security.seccomp
+    return seccomp.profile(choice, granted)
 
 
 def _namespaces(inputs: SpecInputs) -> list[dict[str, str]]:

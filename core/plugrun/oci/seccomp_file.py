@@ -144,7 +144,7 @@ def _architectures(document: Mapping[str, Any], here: Machine) -> list[str]:
 def _argument(value: object, where: str) -> dict[str, Any]:
     given = _object(value, where)
     operator = given.get("op")
-    if operator not in _OPERATORS:
+    if not isinstance(operator, str) or operator not in _OPERATORS:
         raise _invalid(f"{where}.op {operator!r} is unknown")
     return {
         "index": _number(given.get("index"), f"{where}.index", 5),

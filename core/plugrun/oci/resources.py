@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from plugrun.oci import defaults
+from plugrun.oci import capabilities, defaults
 
 if TYPE_CHECKING:
     from plugrun.container import Resources
@@ -49,8 +49,6 @@ def rlimits(chosen: Mapping[str, tuple[int, int]], hard_limits: Mapping[str, int
 def own_hard_limits() -> dict[str, int]:
     """Return this process's hard limits by resource name; empty if it may raise them (capabilities(7))."""
     import resource
-
-    from plugrun.oci import capabilities
 
     if "CAP_SYS_RESOURCE" in capabilities.held():
         return {}

@@ -125,7 +125,7 @@ def _process(config: ContainerConfig, inputs: SpecInputs, granted: Sequence[str]
 def _linux(config: ContainerConfig, inputs: SpecInputs, granted: Sequence[str]) -> dict[str, Any]:
     privileged = config.security.privileged
     linux: dict[str, Any] = {
-        "cgroupsPath": f"/plugrun/{inputs.container_id}",
+        "cgroupsPath": f"/plugrun-{inputs.container_id}",  # no parent of ours, which nobody would remove
         "namespaces": _namespaces(inputs),
         "resources": resources.build(config.resources, privileged=privileged, cgroup_v2=inputs.cgroup_v2),
         "rootfsPropagation": "rprivate",

@@ -63,6 +63,9 @@ def test_a_mount_in_the_kernels_file_systems_stays_where_it_was_asked_for(image,
     trap.symlink_to("/etc")
     assert [bind.destination for bind in prepare(image, binds=binds(source, place)).binds] == [place]
     assert prepare(image, tmpfs={place: ""}).tmpfs == {place: ""}
+    trap.unlink()
+    prepare(image, tmpfs={place: ""})
+    assert not trap.exists()
 
 
 def test_files_that_lxcfs_replaces_may_be_replaced(image, source, tmp_path):

@@ -55,15 +55,22 @@ def open_file(source: str | None) -> Iterator[tuple[io.BufferedReader[Any], str]
         raise NotFound(f"no such file: {source}") from None
     except OSError as error:
         raise Unavailable(f"{what} cannot be opened: {error.strerror}") from error
+    try:
+        _check_kind(os.fstat(descriptor).st_mode, what)
+    except InvalidArgument:
+        os.close(descriptor)
+        raise
     with io.BufferedReader(io.FileIO(descriptor), _BUFFER) as stream:
-        kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
-        if kind == stat.S_IFDIR:
-            raise InvalidArgument(f"{what} is a directory, not a tar archive")
-        if kind not in {stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK}:
-            raise InvalidArgument(f"{what} is a device, not a tar archive")
         if not stream.peek(1):
             raise InvalidArgument(f"{what} is empty")
         yield stream, what
+
+
+def _check_kind(mode: int, what: str) -> None:
+    if stat.S_ISDIR(mode):
+        raise InvalidArgument(f"{what} is a directory, not a tar archive")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise InvalidArgument(f"{what} is a device, not a tar archive")
 
 
 def unwrapped(stream: io.BufferedReader[Any], what: str) -> io.BufferedReader[Any]:

@@ -73,7 +73,6 @@ class Ingest:
         path = self._directory / f"new-{os.urandom(8).hex()}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask took away
             with Verified(Tee(raw, descriptor), what, expected=digest, size=size) as source:
                 buffer = bytearray(CHUNK)
                 while source.readinto(buffer):

@@ -265,8 +265,8 @@ def test_only_the_process_carries_what_an_image_says():
     assert different == {"args", "env", "cwd", "user", "capabilities"}
 
 
-def test_the_cgroup_is_the_engines():
-    assert build()["linux"]["cgroupsPath"] == f"/plugrun/{ID}"
+def test_the_cgroup_is_named_after_the_container():
+    assert build()["linux"]["cgroupsPath"] == f"/plugrun-{ID}"
 
 
 def test_configurations_are_never_shared_between_containers():

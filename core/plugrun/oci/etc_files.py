@@ -7,7 +7,6 @@ No name or address that goes into a line can begin another (CVE-2022-4318, CVE-2
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,14 +49,14 @@ def _hosts(hostname: str, *, host_network: bool, addresses: Sequence[str]) -> st
 
 
 def _is_word(text: str) -> bool:
-    return text.isascii() and text.isprintable() and text.split() == [text] and "#" not in text
+    return text.isprintable() and text.split() == [text] and "#" not in text
 
 
 def _read(path: str) -> str:
-    """Return a file of the host's; one that is missing, or something else than a file, counts as empty."""
+    """Return a file of the host's; one that is missing, or cannot be read, counts as empty."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", opener=_open_without_waiting) as stream:
-            return stream.read() if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else ""
+            return stream.read()
     except OSError:
         return ""
 

@@ -1,0 +1,329 @@
+"""From blobs to snapshots: every layer unpacked once in a driver, whatever fails, races or is killed on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fakes import DirStorage
+from images import archives
+from images.archives import Parts
+from plugrun import locks, mounts, snapshots
+from plugrun.api import NotFound, SnapshotKind
+from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument
+from plugrun.images import layout
+from plugrun.images.store import ImageStore
+
+OverlayDriver = pytest.importorskip("plugrun_storage_overlay.driver").OverlayDriver
+
+BASE = archives.layer({"base": b"base", "gone": b"x", "dir/old": b"o"})
+MIDDLE = archives.layer({".wh.gone": b"", "dir/.wh..wh..opq": b"", "dir/new": b"n"})
+TOP = archives.layer({"top": b"top", "base": b"changed"})
+MERGED = {"base": b"changed", "dir/new": b"n", "top": b"top"}
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_chain_ids_are_those_of_the_image_specification():
+    one, two, three = (f"sha256:{sha256(text)}" for text in "123")
+    first = sha256("1")
+    second = sha256(f"{one} {two}")
+    third = sha256(f"sha256:{second} {three}")
+    assert snapshots.chain_ids([]) == []
+    assert snapshots.chain_ids([one, two, three]) == [first, second, third]
+
+
+def test_a_sha512_layer_gets_a_name_that_a_driver_can_hold():
+    long, two = "sha512:" + "0" * 128, "sha256:" + "1" * 64
+    assert snapshots.chain_ids([long, two]) == [sha256(long), sha256(f"{long} {two}")]
+
+
+class Spy:
+    """A driver that counts the calls of another one."""
+
+    def __init__(self, driver):
+        self.driver = driver
+        self.calls = Counter()
+
+    def __getattr__(self, name):
+        value = getattr(self.driver, name)
+        if not callable(value):
+            return value
+
+        def call(*arguments):
+            self.calls[name] += 1
+            return value(*arguments)
+
+        return call
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ImageStore(tmp_path / "images")
+
+
+@pytest.fixture
+def add(store, tmp_path):
+    def image(name, *layers):
+        store.load(archives.write_tar(tmp_path / "archive.tar", Parts(list(layers), name).docker()))
+        return store.resolve(name)
+
+    return image
+
+
+@pytest.fixture(params=[OverlayDriver, DirStorage], ids=["layer directories", "in turn"])
+def driver(request, tmp_path):
+    (tmp_path / "driver").mkdir(mode=0o700)
+    opened = request.param(tmp_path / "driver")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    (tmp_path / "driver").mkdir(mode=0o700)
+    return OverlayDriver(tmp_path / "driver")
+
+
+@pytest.fixture
+def places(tmp_path):
+    for name in ("locks", "staging"):
+        (tmp_path / name).mkdir()
+    return {
+        "lock_dir": tmp_path / "locks",
+        "staging": tmp_path / "staging",
+        "mount": lambda what, where: mounts.mount_all(what, str(where)),
+        "unmount": lambda where: mounts.unmount(str(where)),
+    }
+
+
+def files(driver, name, tmp_path):
+    """Read the tree of a committed snapshot through a view of it."""
+    point = tmp_path / "view"
+    point.mkdir(exist_ok=True)
+    mounts.mount_all(driver.view("looking", name), str(point))
+    try:
+        return {str(path.relative_to(point)): path.read_bytes() for path in point.rglob("*") if path.is_file()}
+    finally:
+        mounts.unmount(str(point))
+        driver.remove("looking")
+
+
+def committed(driver):
+    return {info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED}
+
+
+def nothing_staged(driver, places):
+    assert {info.name for info in driver.walk() if info.kind is not SnapshotKind.COMMITTED} == set()
+    assert os.listdir(places["staging"]) == []
+    assert not list(places["staging"].parent.glob("driver/*/staging-*"))
+
+
+def no_locks(places):
+    assert os.listdir(places["lock_dir"]) == []
+
+
+@pytest.mark.root
+def test_an_image_is_unpacked_layer_by_layer(store, add, driver, places, tmp_path):
+    image = add("i:1", BASE, MIDDLE, TOP)
+    told = []
+    top = snapshots.ensure_unpacked(store, image, driver, **places, progress=lambda *values: told.append(values))
+    assert top == snapshots.chain_ids(image.config.diff_ids)[-1]
+    assert files(driver, top, tmp_path) == MERGED
+    assert committed(driver) == set(snapshots.chain_ids(image.config.diff_ids))
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    nothing_staged(driver, places)
+    no_locks(places)
+
+
+@pytest.mark.root
+def test_what_is_unpacked_costs_one_question(store, add, driver, places):
+    image = add("i:1", BASE, MIDDLE)
+    snapshots.ensure_unpacked(store, image, driver, **places)
+    spy = Spy(driver)
+    assert snapshots.ensure_unpacked(store, image, spy, **places)
+    assert spy.calls == {"stat": 1}
+
+
+@pytest.mark.root
+def test_shared_layers_are_unpacked_once(store, add, driver, places, tmp_path, monkeypatch):
+    first, second = add("one:1", BASE, MIDDLE), add("two:1", BASE, MIDDLE, TOP)
+    snapshots.ensure_unpacked(store, first, driver, **places)
+    opened = []
+    monkeypatch.setattr(
+        store, "open_layer", lambda layer: (opened.append(layer), ImageStore.open_layer(store, layer))[1]
+    )
+    top = snapshots.ensure_unpacked(store, second, driver, **places)
+    assert [layer.diff_id for layer in opened] == [second.layers[2].diff_id]
+    assert files(driver, top, tmp_path) == MERGED
+
+
+def test_an_image_without_layers_has_no_snapshot(store, add, places, tmp_path):
+    assert snapshots.ensure_unpacked(store, add("empty:1"), DirStorage(tmp_path / "locks"), **places) is None
+
+
+@pytest.mark.root
+def test_128_layers(store, add, overlay, places, tmp_path):
+    layers = [archives.layer({f"f{number}": b"", "last": str(number).encode()}) for number in range(128)]
+    top = snapshots.ensure_unpacked(store, add("deep:1", *layers), overlay, **places)
+    found = files(overlay, top, tmp_path)
+    assert len(found) == 129
+    assert found["last"] == b"127"
+
+
+# --- Failures -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("broken", [0, 1, 2])
+def test_a_damaged_layer_leaves_no_staging_and_what_is_below_it(store, add, driver, places, tmp_path, broken):
+    image = add("i:1", BASE, MIDDLE, TOP)
+    path = layout.blob_path(tmp_path / "images", image.layers[broken].digest)
+    right = path.read_bytes()
+    path.write_bytes(right[:-1] + b"\1")  # in the padding after the archive's end: only the digest tells
+    with pytest.raises(InvalidArgument, match="is corrupt"):
+        snapshots.ensure_unpacked(store, image, driver, **places)
+    assert committed(driver) == set(snapshots.chain_ids(image.config.diff_ids)[:broken])
+    nothing_staged(driver, places)
+    path.write_bytes(right)
+    assert files(driver, snapshots.ensure_unpacked(store, image, driver, **places), tmp_path) == MERGED
+
+
+@pytest.mark.root
+def test_a_missing_blob_is_a_clear_error(store, add, driver, places, tmp_path):
+    image = add("i:1", BASE)
+    layout.blob_path(tmp_path / "images", image.layers[0].digest).unlink()
+    with pytest.raises(FailedPrecondition, match="missing from the image store"):
+        snapshots.ensure_unpacked(store, image, driver, **places)
+    nothing_staged(driver, places)
+
+
+@pytest.mark.root
+def test_a_mount_that_fails_leaves_nothing(store, add, places, tmp_path):
+    (tmp_path / "driver").mkdir()
+    driver = DirStorage(tmp_path / "driver")
+
+    def fail(what, where):
+        raise DriverError("no")
+
+    with pytest.raises(DriverError, match="no"):
+        snapshots.ensure_unpacked(store, add("i:1", BASE), driver, **places | {"mount": fail})
+    nothing_staged(driver, places)
+
+
+# --- Several processes -------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from fakes import DirStorage
+from plugrun import mounts, snapshots
+from plugrun.images import unpack
+from plugrun.images.store import ImageStore
+from plugrun_storage_overlay.driver import OverlayDriver
+home = Path(sys.argv[1])
+store, driver = ImageStore(home / "images"), globals()[sys.argv[2]](home / "driver")
+
+def main():
+    snapshots.ensure_unpacked(
+        store, store.resolve("i:1"), driver, lock_dir=home / "locks", staging=home / "staging",
+        mount=lambda what, where: mounts.mount_all(what, str(where)), unmount=lambda where: mounts.unmount(str(where)),
+    )
+"""
+
+
+def start(tmp_path, driver, program):
+    argv = [sys.executable, "-c", PROGRAM + program, str(tmp_path), type(driver).__name__]
+    return subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+
+
+@pytest.mark.root
+def test_processes_that_unpack_the_same_layers_wait_for_each_other(store, add, driver, places, tmp_path):
+    image = add("i:1", BASE, MIDDLE, TOP)
+    log = """
+log = os.open(home / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+fill = snapshots._fill
+snapshots._fill = lambda *values: (os.write(log, b"x"), fill(*values))
+main()
+"""
+    running = [start(tmp_path, driver, log) for _ in range(3)]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
+    assert (tmp_path / "log").read_bytes() == b"xxx"  # three layers, each unpacked by one of the three
+    assert files(driver, snapshots.chain_ids(image.config.diff_ids)[-1], tmp_path) == MERGED
+    nothing_staged(driver, places)
+    no_locks(places)
+
+
+KILL_IN_UNPACK = """
+count = 0
+original = unpack.unpack_layer
+def half(stream, *values, **options):
+    global count
+    count += 1
+    original(stream, *values, **options)
+    if count == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+unpack.unpack_layer = half
+main()
+"""
+
+
+@pytest.mark.root
+def test_what_a_killed_process_left_is_replaced(store, add, driver, places, tmp_path):
+    image = add("i:1", BASE, MIDDLE, TOP)
+    assert start(tmp_path, driver, KILL_IN_UNPACK).wait(60) == -signal.SIGKILL
+    left = list(places["staging"].iterdir()) + list((tmp_path / "driver").glob("*/staging-*"))
+    assert left  # the control: it was killed in the middle
+    top = snapshots.ensure_unpacked(store, image, driver, **places)
+    assert files(driver, top, tmp_path) == MERGED
+    nothing_staged(driver, places)
+
+
+# --- Layers that nothing needs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.root
+def test_layers_of_removed_images_go_and_those_that_are_needed_stay(store, add, driver, places):
+    kept, gone = add("kept:1", BASE, MIDDLE), add("gone:1", BASE, TOP)
+    for image in (kept, gone):
+        snapshots.ensure_unpacked(store, image, driver, **places)
+    assert snapshots.remove_unused(driver, [kept, gone], lock_dir=places["lock_dir"]) == []
+    removed = snapshots.remove_unused(driver, [kept], lock_dir=places["lock_dir"])
+    assert removed == snapshots.chain_ids(gone.config.diff_ids)[1:]
+    assert committed(driver) == set(snapshots.chain_ids(kept.config.diff_ids))
+    assert set(snapshots.remove_unused(driver, [], lock_dir=places["lock_dir"])) == set(
+        snapshots.chain_ids(kept.config.diff_ids)
+    )
+    assert committed(driver) == set()
+    no_locks(places)
+
+
+@pytest.mark.root
+def test_layers_below_a_container_or_being_unpacked_stay(store, add, overlay, places):
+    image = add("i:1", BASE, MIDDLE)
+    top = snapshots.ensure_unpacked(store, image, overlay, **places)
+    overlay.prepare("c1", top)
+    assert snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"]) == []
+    overlay.remove("c1")
+    with locks.held(places["lock_dir"] / f"layer-{top}", what="x"):
+        assert snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"]) == []
+    assert len(snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"])) == 2
+
+
+@pytest.mark.root
+def test_snapshots_that_are_no_layers_are_not_touched(driver, places):
+    driver.prepare("key", None)
+    driver.commit("somebodys", "key")
+    assert snapshots.remove_unused(driver, [], lock_dir=places["lock_dir"]) == []
+    assert committed(driver) == {"somebodys"}
+    with pytest.raises(NotFound):
+        driver.stat("key")

@@ -229,7 +229,10 @@ class VethNetwork:
 
     def delete(self, device: str) -> None:
         if device in devices():
-            ip("link", "del", device)
+            done = subprocess.run(["ip", "link", "del", device], capture_output=True, text=True, check=False)
+            # the kernel may have been faster: it deletes the pair with the container's namespace, in its own time
+            if done.returncode != 0 and device in devices():
+                raise DriverError(f"cannot delete {device}: {done.stderr.strip()}")
 
 
 def devices() -> set[str]:

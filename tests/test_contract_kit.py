@@ -125,6 +125,12 @@ class ForgetsChildren(RemovesParents, StandsOnAnything):
     pass
 
 
+class LocksNothing(DirStorage):
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        yield
+
+
 class SharesFiles(DirStorage):
     def copy(self, source: Path, target: Path) -> None:
         shutil.copytree(source, target, copy_function=os.link)
@@ -282,8 +288,11 @@ class FollowsRedirects(OverlayDriver):
 STORAGE: list[tuple[type, str, dict[str, Any]]] = [
     (TakesAnyKey, "test_keys_and_names_share_one_space", {"taken": "view"}),
     (ReusesKeys, "test_one_of_many_gets_a_key", {}),
+    (LocksNothing, "test_race_for_a_key", {}),
+    (LocksNothing, "test_race_for_a_key_and_a_name", {}),
+    (LocksNothing, "test_race_of_removing_a_parent_and_standing_on_it", {}),
     (StandsOnAnything, "test_parent_must_be_committed", {}),
-    (ForgetsChildren, "test_parent_cannot_vanish_under_a_child", {}),
+    (ForgetsChildren, "test_race_of_removing_a_parent_and_standing_on_it", {}),
     (WritableView, "test_view_is_read_only", {"depth": 1}),
     (CommitsViews, "test_view_cannot_be_committed", {}),
     (MountsEverything, "test_mounts_needs_an_active_snapshot_or_view", {}),

@@ -60,7 +60,7 @@ def test_first_installation_on_the_path_counts(site: Path, tmp_path: Path, monke
 def test_current_directory_is_no_place_for_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(tmp_path, "acme-a", {"a": "acme_a"})
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
     assert entrypoints.find(GROUP) == []
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert len(entrypoints.find(GROUP)) == 1, "positive control: it would be found there"

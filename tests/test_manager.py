@@ -131,6 +131,14 @@ def test_duplicate_driver_is_refused_naming_both(site: Path, monkeypatch: pytest
         found()
 
 
+def test_nothing_of_a_rejected_plugin_is_used(site: Path) -> None:
+    wrapper = "@hookimpl(wrapper=True)\ndef plugrun_prepare_config(): return (yield)\n"
+    install(site, "acme-a", {"a": "acme_a"}, GOOD + wrapper)
+    plugins = found()
+    assert "is wrapped" in only(plugins).reason
+    assert dict(plugins.storage) == {}
+
+
 def test_same_driver_name_of_different_kinds_is_fine() -> None:
     both = plugin(plugrun_storage_drivers=lambda: [spec("x")], plugrun_network_drivers=lambda: [spec("x")])
     plugins = load([("both", both)], group=None)

@@ -57,7 +57,7 @@ def find(group: str) -> list[EntryPoint]:
     found: list[EntryPoint] = []
     seen: set[str] = set()
     for directory in sys.path:
-        if not directory:  # the current directory: whoever runs the engine elsewhere must not get other drivers
+        if not os.path.isabs(directory):  # whoever runs the engine in another directory must not get other drivers
             continue
         for info in sorted(_dist_infos(directory)):
             name = _normalised(os.path.basename(info).partition("-")[0])

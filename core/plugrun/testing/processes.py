@@ -1,104 +1,151 @@
-"""Running a driver in other processes: several at once, and one that is killed in the middle."""
+"""Running a driver in other processes: several at once, one held in the middle, one killed there."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from plugrun.errors import PlugrunError
 
+Action = Callable[[], object]
+
 _DEADLINE = 60.0  # seconds; no driver is that slow
-_OK = 0
-_REFUSED = 17
+_GRACE = 0.1  # seconds for a process that may wait for one that is held; on a busy machine this only tests less
 _FAILED = 1
 
 
-def run_together(actions: Sequence[Callable[[], object]]) -> list[bool]:
-    """Run every action in a process of its own, started at the same moment.
+def run_together(actions: Sequence[Action]) -> list[str]:
+    """Run every action in a process of its own, all started at the same moment.
 
-    :return: for each whether it succeeded; ``False`` is a :class:`PlugrunError`.
+    :return: for each ``"ok"``, or the class name of the :class:`PlugrunError` it raised.
     :raises AssertionError: one failed in another way, or did not end.
     """
-    start, release = os.pipe()
-    children = [_fork(lambda action=action: _after(start, release, action)) for action in actions]  # type: ignore[misc]
-    os.close(start)
-    os.close(release)  # every child reads the end of the pipe now
-    codes = [_wait(child) for child in children]
-    assert not set(codes) - {_OK, _REFUSED}, f"processes ended with {codes}; their tracebacks are above"
-    return [code == _OK for code in codes]
+    gate = _Gate()
+    children = [_Child(lambda action=action: (gate.wait(), action())) for action in actions]  # type: ignore[misc]
+    gate.open()
+    return [child.outcome() for child in children]
 
 
-def killed_before(step: int, action: Callable[[], object]) -> bool:
+def run_interleaved(step: int, first: Action, second: Action) -> tuple[str, str] | None:
+    """Hold ``first`` right before its ``step``-th file operation, run ``second``, then let ``first`` go on.
+
+    With every step in turn a race is found where it is, not by luck. When ``second`` waits for ``first``, because that
+    holds a lock, it is left waiting after a moment, and ends once ``first`` does.
+
+    :return: both outcomes, as :func:`run_together`; ``None`` when ``first`` has fewer steps, and nothing was raced.
+    """
+    reached, go_on = _Gate(), _Gate()
+
+    def pause() -> None:
+        reached.open()
+        go_on.wait()
+
+    held = _Child(lambda: _at_step(step, pause, first))
+    if not reached.wait(unless=held):
+        held.outcome()
+        return None
+    rival = _Child(second)
+    rival.ended(_GRACE)
+    go_on.open()
+    return held.outcome(), rival.outcome()
+
+
+def killed_before(step: int, action: Action) -> bool:
     """Run ``action`` in a process that is killed (SIGKILL) right before its ``step``-th file operation.
-
-    Operations are those that Python's audit hooks report (``open`` and ``os.*``), so the kill comes at the same place
-    each time.
 
     :return: whether it was killed; ``False`` says that the action has fewer steps, and is complete.
     """
-    child = _fork(lambda: _with_kill(step, action))
-    code = _wait(child)
-    assert code in {_OK, -signal.SIGKILL}, f"the process ended with {code}; its traceback is above"
-    return code == -signal.SIGKILL
+    child = _Child(lambda: _at_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL), action))
+    return child.outcome() == "killed"
 
 
-def _after(start: int, release: int, action: Callable[[], object]) -> None:
-    os.close(release)
-    os.read(start, 1)
-    action()
-
-
-def _with_kill(step: int, action: Callable[[], object]) -> None:
+def _at_step(step: int, do: Action, action: Action) -> None:
+    """Run ``action``, and ``do`` before its ``step``-th file operation, as audit hooks report them (PEP 578)."""
     seen = 0
 
     def count(event: str, _arguments: object) -> None:
         nonlocal seen
-        if event == "open" or event.startswith("os."):
+        if event == "open" or event.startswith(("os.", "fcntl.")):
             seen += 1
             if seen == step:
-                os.kill(os.getpid(), signal.SIGKILL)
+                do()
 
     sys.addaudithook(count)
     action()
 
 
-def _fork(action: Callable[[], object]) -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child runs the driver alone, then ends
-        child = os.fork()
-    if child:
-        return child
+class _Gate:
+    """A pipe that processes wait at until somebody opens it."""
+
+    def __init__(self) -> None:
+        self._exit, self._entry = os.pipe()
+
+    def open(self) -> None:
+        os.write(self._entry, b"x" * 64)  # one for each that may wait
+
+    def wait(self, *, unless: _Child | None = None) -> bool:
+        """Wait until it is open; answer whether it is, when ``unless`` may have ended instead."""
+        poll = select.poll()
+        poll.register(self._exit, select.POLLIN)
+        if unless is not None:
+            poll.register(unless.descriptor, select.POLLIN)
+        opened = self._exit in dict(poll.poll(_DEADLINE * 1000))
+        if opened:
+            os.read(self._exit, 1)
+        return opened
+
+    def __del__(self) -> None:
+        os.close(self._exit)
+        os.close(self._entry)
+
+
+class _Child:
+    """A forked process that runs one action; its outcome comes through a pipe."""
+
+    def __init__(self, action: Action) -> None:
+        answer, report = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads: the child runs the driver alone, then ends
+            self._pid = os.fork()
+        if self._pid == 0:
+            _report(action, report)
+        os.close(report)
+        self._answer = answer
+        self.descriptor = os.pidfd_open(self._pid)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait until it has ended, for ``seconds`` at most."""
+        poll = select.poll()
+        poll.register(self.descriptor, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    def outcome(self) -> str:
+        """Return how it ended: ``"ok"``, ``"killed"``, or the class of a :class:`PlugrunError`."""
+        if not self.ended(_DEADLINE):
+            os.kill(self._pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        said = os.read(self._answer, 1000).decode()
+        os.close(self._answer)
+        os.close(self.descriptor)
+        assert code in {0, -signal.SIGKILL}, f"a process ended with {code}; its traceback is above"
+        return said if code == 0 else "killed"
+
+
+def _report(action: Action, report: int) -> None:
     code = _FAILED
     try:
         action()
-        code = _OK
-    except PlugrunError:
-        code = _REFUSED
+        os.write(report, b"ok")
+        code = 0
+    except PlugrunError as error:
+        os.write(report, type(error).__name__.encode())
+        code = 0
     except BaseException:  # noqa: BLE001 - whatever it is, the parent's test must not go on here
         traceback.print_exc()
         sys.stderr.flush()
     os._exit(code)
-
-
-def _wait(child: int) -> int:
-    with _process_descriptor(child) as descriptor:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(_DEADLINE * 1000):
-            os.kill(child, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-@contextlib.contextmanager
-def _process_descriptor(child: int) -> Iterator[int]:
-    descriptor = os.pidfd_open(child)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

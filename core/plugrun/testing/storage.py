@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from plugrun.testing.storage_faults import FaultCases
 from plugrun.testing.storage_layers import LayerCases
+from plugrun.testing.storage_races import RaceCases
 from plugrun.testing.storage_snapshots import SnapshotCases
 from plugrun.testing.storage_trees import TreeCases
 
 
-class StorageContract(SnapshotCases, TreeCases, LayerCases, FaultCases):
+class StorageContract(SnapshotCases, TreeCases, LayerCases, RaceCases, FaultCases):
     """Subclass it in a test module, implement ``open(state)``, and pytest runs every case against your driver.
 
     What drivers may do differently is declared in ``features``, never found out from their names:

@@ -1,88 +1,24 @@
-"""Cases: several processes at once, and processes that die in the middle."""
+"""Cases: processes that die in the middle."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from plugrun.api import AlreadyExists, NotFound, SnapshotKind, StorageDriver, SupportsGC
-from plugrun.testing.processes import killed_before, run_together
+from plugrun.api import AlreadyExists, NotFound, StorageDriver, SupportsGC, SupportsLayerDir
+from plugrun.testing.processes import killed_before
 from plugrun.testing.storage_base import StorageCases, write
 from plugrun.testing.trees import inodes, mounted
-
-_RIVALS = 6
 
 Act = Callable[[StorageDriver], object]
 
 
 class FaultCases(StorageCases):
-    """Concurrency, SIGKILL before every step, and what is left behind."""
-
-    def in_process(self, state: Path, act: Act) -> Callable[[], object]:
-        """Return a function that opens the driver anew, as another process must, and acts."""
-
-        def run() -> None:
-            driver = self.open(state)
-            act(driver)
-            driver.close()
-
-        return run
-
-    def test_one_of_many_gets_a_key(self, driver: StorageDriver, state: Path) -> None:
-        """Several processes prepare the same key: one wins, the others are told."""
-        self.layer(driver, "image", None, write("a"))
-        for key in ("web", "db", "cache"):
-            rival = self.in_process(state, lambda one, key=key: one.prepare(key, "image"))  # type: ignore[misc]
-            assert run_together([rival] * _RIVALS).count(True) == 1
-            with mounted(driver.mounts(key)) as root:
-                assert (root / "a").read_text() == "text"
-
-    def test_one_of_many_gets_a_name(self, driver: StorageDriver, state: Path) -> None:
-        """Several processes commit to the same name: one wins, the others keep their keys."""
-        for number in range(_RIVALS):
-            driver.prepare(f"key{number}", None)
-        rivals = [
-            self.in_process(state, lambda one, key=f"key{number}": one.commit("image", key))  # type: ignore[misc]
-            for number in range(_RIVALS)
-        ]
-        assert run_together(rivals).count(True) == 1
-        kinds = [info.kind for info in self.known(driver).values()]
-        assert sorted(kinds) == [SnapshotKind.ACTIVE] * (_RIVALS - 1) + [SnapshotKind.COMMITTED]
-
-    def test_different_keys_do_not_disturb_each_other(self, driver: StorageDriver, state: Path) -> None:
-        """Making and removing other keys at the same time always works."""
-        self.layer(driver, "image", None, write("a"))
-
-        def churn(number: int) -> Callable[[], object]:
-            def act(one: StorageDriver) -> None:
-                for turn in range(5):
-                    one.prepare(f"web{number}-{turn}", "image")
-                    one.prepare(f"layer{number}-{turn}-key", "image")
-                    one.commit(f"layer{number}-{turn}", f"layer{number}-{turn}-key")
-                    list(one.walk())
-                    one.remove(f"web{number}-{turn}")
-                    one.remove(f"layer{number}-{turn}")
-
-            return self.in_process(state, act)
-
-        assert all(run_together([churn(number) for number in range(_RIVALS)]))
-        assert set(self.known(driver)) == {"image"}
-
-    def test_parent_cannot_vanish_under_a_child(self, driver: StorageDriver, state: Path) -> None:
-        """Of removing a parent and standing on it, one wins; no child is left without its parent."""
-        for turn in range(5):
-            name = f"image{turn}"
-            self.layer(driver, name, None, write("a"))
-            make = self.in_process(state, lambda one, name=name: one.prepare(f"on-{name}", name))  # type: ignore[misc]
-            drop = self.in_process(state, lambda one, name=name: one.remove(name))  # type: ignore[misc]
-            assert run_together([make, drop]).count(True) == 1
-            known = self.known(driver)
-            assert all(info.parent is None or info.parent in known for info in known.values())
-
-    # --- SIGKILL before every step ----------------------------------------------------------------------------------
+    """SIGKILL before every step, and what is left behind."""
 
     def sweep(self, state: Path, arrange: Act, act: Act, inspect: Act) -> None:
         """Kill ``act`` before its first step, its second and so on, each in a state that ``arrange`` made.
@@ -98,7 +34,7 @@ class FaultCases(StorageCases):
             self.layer(driver, "image", None, write("a"))
             arrange(driver)
             driver.close()
-            killed = killed_before(step, self.in_process(place, act))
+            killed = killed_before(step, partial(self.open_and, place, act))
             driver = self.open(place)
             inspect(driver)
             self.clean(driver)
@@ -110,6 +46,10 @@ class FaultCases(StorageCases):
             assert left == expected, f"a kill before step {step} left something behind: {sorted(place.rglob('*'))}"
             if step and not killed:
                 return
+
+    def open_and(self, place: Path, act: Act) -> None:
+        """Open the driver and act."""
+        act(self.open(place))
 
     def test_killed_prepare(self, state: Path) -> None:
         """The key is there and works, or can be removed and made."""
@@ -160,6 +100,49 @@ class FaultCases(StorageCases):
             lambda driver: driver.remove("web"),
             lambda driver: self.usable_or_absent(driver, "web"),
         )
+
+    def test_killed_layer_dir(self, state: Path) -> None:
+        """A staged layer is there and empty, or can be removed and made."""
+        self.skip_without_layers(state)
+
+        def stage(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsLayerDir)
+            driver.layer_dir("key")
+
+        def inspect(driver: StorageDriver) -> None:
+            self.remove_if_there(driver, "key")
+            stage(driver)
+            driver.remove("key")
+
+        self.sweep(state, lambda _: None, stage, inspect)
+
+    def test_killed_commit_layer(self, state: Path) -> None:
+        """Either the layer is still staged, and committing can be tried again, or it is committed."""
+        self.skip_without_layers(state)
+
+        def stage(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsLayerDir)
+            write("b")(driver.layer_dir("key"))
+
+        def commit(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsLayerDir)
+            driver.commit_layer("new", "key", "image")
+
+        def inspect(driver: StorageDriver) -> None:
+            if "new" not in self.known(driver):
+                commit(driver)
+            assert driver.stat("new").parent == "image"
+            assert set(self.seen(driver, "new")) == {".", "a", "b"}
+            driver.remove("new")
+
+        self.sweep(state, stage, commit, inspect)
+
+    def skip_without_layers(self, state: Path) -> None:
+        """Skip a case about layer directories for drivers without."""
+        place = state / "asking"
+        place.mkdir(mode=0o700)
+        if not isinstance(self.open(place), SupportsLayerDir):
+            pytest.skip("the driver does not declare SupportsLayerDir")
 
     def usable_or_absent(self, driver: StorageDriver, key: str) -> None:
         """Check that what is there works; then remove it, make it, and remove it again."""

@@ -175,7 +175,7 @@ class OverlayDriver:
         source, target = layout.path(place, key), layout.path(COMMITTED, name)
         self._check_there(place, key)
         with layout.syncing():  # not in the lock: it may take seconds
-            sync_file_system(source)
+            sync_file_system(layout.path(COMMITTED))
         with layout.locked():
             self._check_there(place, key)
             self._check_free(name)

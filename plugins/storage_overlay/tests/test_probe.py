@@ -87,7 +87,7 @@ def test_kernel_without_overlay(tmp_path: Path) -> None:
 )
 def test_rights_are_needed(tmp_path: Path, prefix: list[str], reason: str) -> None:
     code = "import sys, pathlib; from plugrun_storage_overlay.probe import probe; print(probe(pathlib.Path('/')))"
-    command = [*prefix, sys.executable, "-I", "-c", code]
+    command = [*prefix, sys.executable, "-c", code]
     assert reason in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

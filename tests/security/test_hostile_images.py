@@ -83,10 +83,10 @@ def assert_refused(result):
 
 
 @pytest.mark.parametrize("name", ["dev", "proc", "sys"])
-def test_an_image_whose_kernel_directory_is_a_link_is_refused(plugrun, tmp_path, canary, runtime_name, name):
+def test_an_image_whose_kernel_directory_is_a_link_is_refused(plugrun, tmp_path, canary, name):
     image = load(plugrun, tmp_path, tree(without=(name,), links=((name, str(canary)),)))
     before = content(canary)
-    result = plugrun("run", "--rm", "--net", "none", "--runtime", runtime_name, image, "busybox", "true")
+    result = plugrun("run", "--rm", "--net", "none", image, "busybox", "true")
     assert_refused(result)
     assert f"/{name} is a symbolic link" in result.stderr
     assert content(canary) == before
@@ -144,16 +144,14 @@ def version(runtime_name):
 # --- The engine's own files ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["hosts", "hostname", "resolv.conf", "mtab", "passwd", "group"])
-def test_files_of_etc_that_are_links_to_the_host(plugrun, tmp_path, canary, runtime_name, name):
-    image = load(plugrun, tmp_path, tree(links=((f"etc/{name}", f"{canary}/file"), ("up", "../../../.."))))
+def test_files_of_etc_that_are_links_to_the_host(plugrun, tmp_path, canary, runtime_name):
+    names = ("hosts", "hostname", "resolv.conf", "mtab", "passwd", "group")
+    image = load(plugrun, tmp_path, tree(links=[(f"etc/{name}", f"{canary}/{name}") for name in names]))
     before = content(canary)
-    result = plugrun(
-        *("run", "--rm", "--net", "none", "--runtime", runtime_name, image, "busybox", "cat", f"{canary}/file")
-    )
-    assert "untouched" not in result.stdout
+    script = f"busybox cat /etc/hostname; busybox ls {canary}"
+    result = plugrun("run", "--rm", "--net", "none", "--runtime", runtime_name, "-h", "box", image, "sh", "-c", script)
+    assert result.ok().stdout.split() == ["box", "hostname", "hosts", "resolv.conf"]  # the image's own, not the host's
     assert content(canary) == before
-    assert (canary / "file").read_text() == "untouched"
 
 
 def test_etc_that_is_a_link_to_the_host(plugrun, tmp_path, canary, runtime_name):
@@ -178,11 +176,11 @@ def test_a_passwd_that_never_ends(plugrun, tmp_path):
 # --- The working directory -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workdir", [f"/proc/self/fd/{number}" for number in (3, 7, 8, 12)] + ["/dev/fd/7", "/leap"])
-def test_a_working_directory_in_a_descriptor_of_the_runtime(plugrun, tmp_path, runtime_name, workdir):
+@pytest.mark.parametrize("workdir", ["/proc/self/fd/7", "/dev/fd/7", "/leap"])
+def test_a_working_directory_in_a_descriptor_of_the_runtime(plugrun, tmp_path, workdir):
     layer = tree(links=(("leap", "/proc/self/fd/7"),))
     image = load(plugrun, tmp_path, layer, WorkingDir=workdir)
-    result = plugrun("run", "--rm", "--net", "none", "--runtime", runtime_name, image, "busybox", "ls", "../../..")
+    result = plugrun("run", "--rm", "--net", "none", image, "busybox", "ls", "../../..")
     assert_refused(result)
     assert workdir in result.stderr
 

@@ -75,7 +75,7 @@ def docker(work: Path) -> Iterator[Engine]:
     argv = (DOCKER, "--host", f"unix://{DOCKER_SOCKET}")
     with open(work / "dockerd.log", "wb") as log, subprocess.Popen(daemon, stdout=log, stderr=log) as process:
         try:
-            yield Engine("docker", argv, wait_for_docker(argv, process))
+            yield Engine("docker", argv, wait_for_docker(argv, process).partition("+")[0])
         finally:
             process.send_signal(signal.SIGTERM)
 

@@ -56,7 +56,7 @@ def main() -> int:
         print("scripts/private-host: needs root to make namespaces; run it with sudo", file=sys.stderr)
         return 125
     token = os.environ.pop("PRIVATE_HOST_NAME", None) or secrets.token_hex(4)
-    disk = CHECKOUT / ".cache" / "hosts" / token
+    disk = place_for_disks() / token
     hierarchies = list(find_hierarchies())
     groups = [hierarchy.home / f"plugrun-host-{token}" for hierarchy in hierarchies]
     janitor = start_janitor(disk, groups)
@@ -70,6 +70,13 @@ def main() -> int:
         return 125
     finally:
         janitor.finish()
+
+
+def place_for_disks() -> Path:
+    """Return the checkout's cache; inside a private host its disk, so that both end together."""
+    if os.environ.get("PLUGRUN_PRIVATE_HOST"):
+        return Path(os.environ["TMPDIR"]).parent / "hosts"
+    return CHECKOUT / ".cache" / "hosts"
 
 
 # --- What the host needs outside, and its removal -----------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ echo $TMPDIR
 def test_nothing_is_left(end):
     before = look()
     temporary = in_host(LEAVE_ALL_SORTS + end).stdout.strip()
-    assert Path(temporary).parent.parent == CHECKOUT / ".cache" / "hosts"
+    assert Path(temporary).parent.parent == Path(os.environ["TMPDIR"]).parent / "hosts"
     assert not os.path.exists(Path(temporary).parent)
     assert wait_for_end_of_new(before, patience=0) == []
 
@@ -101,6 +102,24 @@ def test_nothing_is_left_after_kill():
         assert wait_for_end_of_new(before, patience=0) != []  # the check sees a host that lives
         outside.kill()
     assert wait_for_end_of_new(before) == []
+
+
+def test_hosts_inside_end_with_it():
+    """Whoever would clean up after the inner one dies with the outer one."""
+    before = look()
+    inner = f"{SCRIPT} sh -c 'echo $TMPDIR; read x'"
+    with subprocess.Popen(
+        [str(SCRIPT), "sh", "-c", f"{inner}; exit 0"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as outside:
+        assert outside.stdout is not None
+        temporary = Path(outside.stdout.readline().strip())
+        assert temporary.is_dir()
+        outside.kill()
+    assert wait_for_end_of_new(before) == []
+    deadline = time.monotonic() + 10
+    while temporary.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not temporary.exists()
 
 
 def test_a_request_to_end_reaches_the_command():

@@ -11,10 +11,12 @@ import signal
 from plugrun.errors import InvalidArgument
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
+_CPUS = re.compile(r"\d+\.?\d*|\.\d+", re.ASCII)
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _MIN_MEMORY = 6 * 1024 * 1024  # Docker's: less cannot even start a runtime's init
 _INFINITY = -1
+_LARGEST = 2**63 - 1  # what the kernel and the runtimes store
 
 _ULIMITS = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack"
 
@@ -56,7 +58,10 @@ def size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise InvalidArgument(f"{text!r} is not a size", hint="write a number with b, k, m, g or t, e.g. 512m")
-    return int(float(match[1]) * 1024 ** _POWERS[match[2].lower()])
+    number = float(match[1]) * 1024 ** _POWERS[match[2].lower()]
+    if number > _LARGEST:
+        raise InvalidArgument(f"{text[:40]!r} is more bytes than there can be", hint=f"the most is {_LARGEST}")
+    return int(number)
 
 
 def memory(text: str) -> int:
@@ -74,11 +79,8 @@ def memory_swap(text: str) -> int:
 
 def cpus(text: str) -> float:
     """Read a number of CPUs; the kernel accounts in steps of a hundredth."""
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.01 <= found < 100_000:  # also refuses nan and inf
+    found = float(text) if _CPUS.fullmatch(text) else 0.0
+    if not 0.01 <= found < 100_000:
         raise InvalidArgument(f"{text!r} is not a number of CPUs", hint="write e.g. 0.5 or 2; 0.01 is the least")
     return found
 
@@ -98,15 +100,22 @@ def ulimit(text: str) -> tuple[str, tuple[int, int]]:
 def _limit(text: str) -> int | None:
     if text in {"-1", "unlimited"}:
         return _INFINITY
-    return int(text) if text.isascii() and text.isdecimal() else None
+    return _integer(text)
+
+
+def _integer(text: str) -> int | None:
+    """Read digits; the length first, because int() itself refuses thousands of them with an error of its own."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 19):
+        return None
+    return found if (found := int(text)) <= _LARGEST else None
 
 
 def signal_number(text: str) -> int:
     """Read a signal: ``TERM``, ``sigterm``, ``15``, ``RTMIN+3``."""
-    if text.isascii() and text.isdecimal():
-        if 1 <= int(text) <= signal.SIGRTMAX:
-            return int(text)
-    elif (found := _signal_by_name(text.upper().removeprefix("SIG"))) is not None:
+    found = _integer(text)
+    if found is None:
+        found = _signal_by_name(text.upper().removeprefix("SIG"))
+    if found is not None and 1 <= found <= signal.SIGRTMAX:
         return found
     raise InvalidArgument(f"{text!r} is not a signal", hint="write a name such as TERM or a number such as 15")
 
@@ -118,7 +127,8 @@ def _signal_by_name(name: str) -> int | None:
         return None
     if not sign:
         return int(number)
-    if base not in {"RTMIN", "RTMAX"} or not offset.isdecimal():
+    steps = _integer(offset)
+    if base not in {"RTMIN", "RTMAX"} or steps is None:
         return None
-    found = number + int(sign + offset)
+    found = number + steps if sign == "+" else number - steps
     return found if signal.SIGRTMIN <= found <= signal.SIGRTMAX else None

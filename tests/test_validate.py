@@ -222,6 +222,8 @@ def test_signals(text, number):
         "NOSUCH",
         "_BLOCK",
         "_DFL",
+        "_SETMASK",
+        "SYS+4",
         "TERM+1",
         "RTMIN-1",
         "RTMAX+1",

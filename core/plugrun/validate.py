@@ -87,9 +87,9 @@ def cpus(text: str) -> float:
 
 def ulimit(text: str) -> tuple[str, tuple[int, int]]:
     """Read ``name=soft[:hard]``; ``-1`` or ``unlimited`` for no limit; without ``hard`` both are the same."""
-    name, equals, limits = text.partition("=")
+    name, _, limits = text.partition("=")
     values = [_limit(value) for value in limits.split(":")]
-    if not equals or name not in _ULIMITS.split() or len(values) > 2 or None in values:
+    if name not in _ULIMITS.split() or len(values) > 2 or None in values:
         raise InvalidArgument(f"{text!r} is not a resource limit", hint=f"write NAME=SOFT[:HARD]; names are {_ULIMITS}")
     soft, hard = int(values[0] or 0), int(values[-1] or 0)
     if hard != _INFINITY and (soft > hard or soft == _INFINITY):

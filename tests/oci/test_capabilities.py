@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import InvalidArgument, Unavailable
 from plugrun.oci import capabilities
 
 HEADER = Path("/usr/include/linux/capability.h")
@@ -47,6 +47,9 @@ def test_the_default_is_podmans(everything):
         (["NET_RAW"], ["all"], 1 << 13),
         (["ALL"], [], (1 << 41) - 1),
         (["ALL"], ["SYS_ADMIN"], (1 << 41) - 1 - (1 << 21)),
+        (["ALL", "SYS_ADMIN"], ["SYS_ADMIN"], (1 << 41) - 1 - (1 << 21)),
+        (["ALL"], ["ALL"], (1 << 41) - 1),
+        (["NET_ADMIN"], ["NET_ADMIN", "CHOWN"], 0x800405FA | 1 << 12),
     ],
 )
 def test_add_and_drop(everything, add, drop, expected):
@@ -71,6 +74,13 @@ def test_what_the_engine_lacks_is_not_granted(monkeypatch):
     assert set(capabilities.resolve([], [])) == {"CAP_CHOWN", "CAP_KILL"}
     assert set(capabilities.resolve([], [], privileged=True)) == {"CAP_CHOWN", "CAP_KILL"}
     assert set(capabilities.resolve(["ALL"], [])) == {"CAP_CHOWN", "CAP_KILL"}
+
+
+def test_what_the_engine_lacks_cannot_be_asked_for(monkeypatch):
+    monkeypatch.setattr(capabilities, "held", lambda: frozenset({"CAP_CHOWN", "CAP_KILL"}))
+    with pytest.raises(Unavailable, match="CAP_NET_ADMIN, CAP_SYS_RESOURCE"):
+        capabilities.resolve(["sys_resource", "NET_ADMIN", "KILL", "ALL"], [])
+    assert capabilities.resolve(["KILL"], ["ALL", "SYS_RESOURCE"]) == ("CAP_KILL",)
 
 
 def test_held_is_the_bounding_set():

@@ -103,6 +103,14 @@ def test_home_is_absolute_and_has_a_default(image):
     assert resolve(image, "alice").home == "/home/alice"
     assert resolve(image, "bob").home == "/"
     assert resolve(image, "4242").home == "/"
+    (image / "etc/passwd").unlink()
+    assert resolve(image, "").home == "/"  # an image without a passwd file need not have a /root
+
+
+def test_as_many_groups_as_lines(image):
+    lines = [f"g{number}:x:{number}:alice" for number in range(1, 10_001)]
+    (image / "etc/group").write_text("\n".join(lines) + "\n")
+    assert numbers(image, "alice") == (1000, 100, list(range(1, 10_001)))
 
 
 @pytest.mark.parametrize(

@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import InvalidArgument, Unavailable
 
 # In the order of their numbers, from 0.
-NAMES = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE "
-        "NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT "
-        "SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL "
-        "SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
-)
-
+_NUMBERED = """
+    CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE
+    NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN
+    SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE
+    MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
+"""
 # Podman's eleven: Docker's without MKNOD, NET_RAW (spoofing on a bridge) and AUDIT_WRITE.
-DEFAULT = tuple(
-    f"CAP_{name}"
-    for name in (
-        "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
-    ).split()
-)
+_DEFAULT = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT"
+
+NAMES = tuple(f"CAP_{name}" for name in _NUMBERED.split())
+DEFAULT = tuple(f"CAP_{name}" for name in _DEFAULT.split())
 
 
 def resolve(add: Sequence[str], drop: Sequence[str], *, privileged: bool = False) -> tuple[str, ...]:
     """Return the capabilities of a container, by number.
 
-    As in Docker: ``ALL`` in ``add`` begins from all of them and in ``drop`` from none; then single names are added and
-    taken away. What the engine does not have itself it cannot give.
+    As in Docker: ``ALL`` in ``add`` begins from all of them, and then names in ``drop`` are taken away; ``ALL`` in
+    ``drop`` begins from none; a name in both is added. What the engine does not have itself it cannot give: that is
+    an error for a name in ``add``, and left out of what nobody named.
 
     :param add: names, ``CAP_`` optional, in any case, or ``ALL``; ``drop`` alike.
     :param privileged: begin from all of them.
     :raises InvalidArgument: no such capability.
+    :raises Unavailable: the engine does not have one that is added.
     """
     added, dropped = {_name(one) for one in add}, {_name(one) for one in drop}
-    chosen = set(NAMES) if privileged or "ALL" in added else set() if "ALL" in dropped else set(DEFAULT)
-    chosen = (chosen | added) - dropped
+    if lacking := added - held() - {"ALL"}:
+        raise Unavailable(
+            f"cannot add {', '.join(sorted(lacking))}: plugrun does not have it itself on this machine",
+            hint="leave it out; nobody can give a capability away that they do not have",
+        )
+    if privileged or "ALL" in added:
+        chosen = set(NAMES) - dropped
+    elif "ALL" in dropped:
+        chosen = added
+    else:
+        chosen = set(DEFAULT) - dropped | added
     return tuple(name for name in NAMES if name in chosen and name in held())
 
 

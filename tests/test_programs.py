@@ -121,3 +121,9 @@ def test_a_missing_program_is_named():
     with pytest.raises(Unavailable, match="'no-such-program'") as caught:
         programs.require("no-such-program", package="things")
     assert "things" in (caught.value.hint or "")
+
+
+def test_a_session_of_its_own():
+    """The terminal's Ctrl-C is for us, not for a monitor that is being started."""
+    stat = programs.run(["/bin/cat", "/proc/self/stat"]).stdout.rpartition(") ")[2].split()
+    assert int(stat[3]) != os.getsid(0)

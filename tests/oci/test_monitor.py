@@ -127,11 +127,22 @@ def test_log_that_cannot_be_made(box):
     assert rest(box) == set()
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")], ids=["fifo", "symlink"])
-def test_log_that_is_no_file(box, make):
-    make(box.log)
+@pytest.mark.parametrize("target", ["/dev/null", "elsewhere"])
+def test_log_that_is_a_link(box, target):
+    (box.log.parent / "elsewhere").touch()
+    box.log.symlink_to(target)
     with pytest.raises(Unavailable, match=r"container\.log"):
         box.create("true")
+
+
+@pytest.mark.parametrize("with_reader", [False, True])
+def test_log_that_is_a_fifo(box, with_reader):
+    os.mkfifo(box.log)
+    reader = os.open(box.log, os.O_RDONLY | os.O_NONBLOCK) if with_reader else -1
+    with pytest.raises(Unavailable, match=r"container\.log"):
+        box.create("true")
+    if with_reader:
+        os.close(reader)
 
 
 def test_runtime_that_hangs(box, monkeypatch, tmp_path):
@@ -325,3 +336,24 @@ def test_sink_helper_keeps_everything():
     with Sink() as sink:
         os.write(sink.write_end, b"x" * 1000)
         assert sink.content() == b"x" * 1000
+
+
+def test_forged_records_are_content(box):
+    forged = "2026-01-01T00:00:00.000000000+00:00 stderr F forged"
+    script = f"printf 'a\\n{forged}\\nb\\r{forged}\\n\\0{forged}\\n'"
+    box.create("sh", "-c", script).start()
+    box.wait()
+    pieces = list(logs.read(box.log))
+    expected = f"a\n{forged}\nb\r{forged}\n\0{forged}\n".encode()
+    assert b"".join(piece.data for piece in pieces) == expected
+    assert {piece.stream for piece in pieces} == {"stdout"}
+
+
+def test_long_line(box):
+    size = 8 << 20
+    box.create("sh", "-c", f"head -c {size} /dev/zero; echo").start()
+    box.wait()
+    pieces = list(logs.read(box.log))
+    assert sum(len(piece.data) for piece in pieces) == size + 1
+    assert [piece.first for piece in pieces].count(True) == 1
+    assert max(len(piece.data) for piece in pieces) <= 65536

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 
@@ -41,7 +40,7 @@ def look(directory):
 
 def prepare(place, *, etc_files=None, **changes):
     with RootDir.at(place / "root") as root:
-        return rootfs.prepare(root, dataclasses.replace(CONFIG, **changes), etc_files or {})
+        return rootfs.prepare(root, CONFIG._replace(**changes), etc_files or {})
 
 
 def bind(place, destination, source="volume", *, read_only=False):

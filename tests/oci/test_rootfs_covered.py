@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 
 import pytest
 
@@ -32,7 +31,7 @@ def source(tmp_path):
 
 def prepare(image, *, etc_files=None, **changes):
     with RootDir.at(image) as root:
-        return rootfs.prepare(root, dataclasses.replace(CONFIG, **changes), etc_files or {})
+        return rootfs.prepare(root, CONFIG._replace(**changes), etc_files or {})
 
 
 def binds(source, *destinations):

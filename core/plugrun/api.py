@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pluggy
@@ -96,8 +97,7 @@ API = ApiVersion(1, 0)
 D = TypeVar("D")
 
 
-@dataclass(frozen=True, slots=True)
-class DriverSpec(Generic[D]):
+class DriverSpec(NamedTuple, Generic[D]):
     """What a plugin declares about one driver. Building one must be cheap: no heavy import, no system access.
 
     :param name: what the user types after ``--storage`` or ``--net``; ``[a-z0-9][a-z0-9_-]*``.
@@ -125,8 +125,7 @@ class DriverSpec(Generic[D]):
 # --- Storage ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One mount(2) that the core performs for a driver, at a place the core chooses.
 
     :param type: file system type, or ``"bind"``.
@@ -147,8 +146,7 @@ class SnapshotKind(enum.StrEnum):
     COMMITTED = "committed"
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotInfo:
+class SnapshotInfo(NamedTuple):
     """What a storage driver knows of one snapshot."""
 
     name: str
@@ -156,8 +154,7 @@ class SnapshotInfo:
     parent: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Space of one snapshot without its parents.
 
     :param size: bytes allocated.
@@ -276,8 +273,7 @@ class SupportsGC(Protocol):
 # --- Network ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkRequest:
+class NetworkRequest(NamedTuple):
     """What a ``--net`` value means: which driver, and what else the value said.
 
     :param driver: name of a network driver.
@@ -288,18 +284,19 @@ class NetworkRequest:
     target: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
 class New:
     """The container gets a network namespace of its own, made and pinned by the core."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Host:
     """The container stays in the network namespace of the engine's caller."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
-class Join:
+
+class Join(NamedTuple):
     """The container shares the network namespace of another one.
 
     :param container: name or id of the container to join.
@@ -311,8 +308,7 @@ class Join:
 NamespacePlan = New | Host | Join
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(NamedTuple):
     """One container's place on one network, as the driver sees it.
 
     :param container_id: 64 hexadecimal digits.
@@ -327,8 +323,7 @@ class Attachment:
     target: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NetResult:
+class NetResult(NamedTuple):
     """What a driver's ``setup`` achieved; the core stores it and gives it back to ``teardown`` and ``check``.
 
     :param addresses: interface addresses with prefix, e.g. ``("10.88.0.2/16",)``.
@@ -336,7 +331,7 @@ class NetResult:
     """
 
     addresses: tuple[str, ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = MappingProxyType({})
 
 
 @runtime_checkable
@@ -385,8 +380,7 @@ class Event(enum.StrEnum):
     REMOVED = "destroy"
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerView:
+class ContainerView(NamedTuple):
     """A container as hooks see it; a copy, changing it changes nothing.
 
     :param id: 64 hexadecimal digits.

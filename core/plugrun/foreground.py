@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun import processes, terminal
@@ -26,8 +25,7 @@ _STDIN, _STDOUT, _STDERR = 0, 1, 2
 _SIGNALLED = 128  # plus the signal's number: what shells report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
+class Streams(NamedTuple):
     """How the caller's streams meet the container's.
 
     :param stdin: whether the caller's standard input goes to the container.

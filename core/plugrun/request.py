@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.container import (
     DEFAULT_SHM_SIZE,
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerRequest:
+class ContainerRequest(NamedTuple):
     """One ``create`` or ``run``; ``None`` means that the image or the engine decides.
 
     Values are already in the engine's units (bytes, seconds, absolute paths): the command line parses text.
@@ -43,24 +42,24 @@ class ContainerRequest:
     workdir: str | None = None
     user: str | None = None
     hostname: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     tty: bool = False
     stdin_open: bool = False
     binds: Sequence[BindMount] = ()
-    tmpfs: Mapping[str, str] = field(default_factory=dict)
+    tmpfs: Mapping[str, str] = MappingProxyType({})
     read_only: bool = False
     init: bool = False
-    security: Security = field(default_factory=Security)
-    resources: Resources = field(default_factory=Resources)
-    ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    security: Security = Security()
+    resources: Resources = Resources()
+    ulimits: Mapping[str, tuple[int, int]] = MappingProxyType({})
     shm_size: int | None = None
     stop_signal: str | None = None
     stop_timeout: int | None = None
     auto_remove: bool = False
     storage: str | None = None
-    storage_options: Mapping[str, str] = field(default_factory=dict)
+    storage_options: Mapping[str, str] = MappingProxyType({})
     network: str | None = None
-    network_options: Mapping[str, str] = field(default_factory=dict)
+    network_options: Mapping[str, str] = MappingProxyType({})
     runtime: str | None = None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from plugrun.container import BindMount, ContainerConfig

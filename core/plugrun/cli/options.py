@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -31,8 +29,7 @@ def _option(panel: str, *names: str, help: str, metavar: str | None = None) -> A
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerOptions:
+class ContainerOptions(NamedTuple):
     """One field an option, in the order of the help; the names and meanings are Docker's."""
 
     name: Annotated[str | None, _option(_NAMING, "--name", help="Name of the container.")] = None
@@ -158,8 +155,8 @@ def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
     hints = get_type_hints(ContainerOptions, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     shared = [
-        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
-        for field in dataclasses.fields(ContainerOptions)
+        inspect.Parameter(name, keyword, default=default, annotation=hints[name])
+        for name, default in ContainerOptions._field_defaults.items()
     ]
     names = {parameter.name for parameter in shared}
 

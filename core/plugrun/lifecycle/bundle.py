@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +49,7 @@ def specification(at: Starting) -> dict[str, Any]:
         cgroup_v2=os.path.exists("/sys/fs/cgroup/cgroup.controllers"),
         hard_limits=resources.own_hard_limits(),
     )
-    spec = build_spec(dataclasses.replace(config, workdir=prepared.workdir), inputs)
+    spec = build_spec(config._replace(workdir=prepared.workdir), inputs)
     engine.plugins.amend_spec(view(record), spec)
     return spec
 

@@ -103,8 +103,6 @@ def unpack(
 
 def _shaped(engine: Engine, request: ContainerRequest, config: ContainerConfig) -> ContainerConfig:
     """Let plugins change the draft of a configuration."""
-    import dataclasses
-
     from plugrun.api import ContainerDraft
 
     draft = ContainerDraft(
@@ -118,8 +116,7 @@ def _shaped(engine: Engine, request: ContainerRequest, config: ContainerConfig) 
         user=config.user,
     )
     engine.plugins.prepare_config(draft)
-    return dataclasses.replace(
-        config,
+    return config._replace(
         args=tuple(draft.args),
         env=tuple(draft.env),
         labels=draft.labels,

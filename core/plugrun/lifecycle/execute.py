@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle.state import is_running
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from plugrun.oci.user import Identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Execution:
+class Execution(NamedTuple):
     """What to execute; ``None`` means as the container's first process.
 
     :param env: ``NAME=value`` strings over the container's.

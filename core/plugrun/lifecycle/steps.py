@@ -95,12 +95,11 @@ class Network:
 
     def acquire(self, at: Starting) -> None:
         """Make or find the namespace the driver plans for, and let the driver set the endpoint up."""
-        import dataclasses
-
         record = at.record
         driver = at.engine.network(record.network, record.network_options)
         at.netns = _namespace(at, driver.namespace(record.network_target))
-        record.net_result = dataclasses.asdict(driver.setup(_attachment(record, at.netns)))
+        result = driver.setup(_attachment(record, at.netns))
+        record.net_result = {"addresses": list(result.addresses), "data": dict(result.data)}
 
     def release(self, at: Starting) -> None:
         """Have the driver tear down, then let the namespace go. The driver comes first: it may need it."""

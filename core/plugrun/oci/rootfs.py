@@ -11,7 +11,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
@@ -58,7 +58,7 @@ def prepare(root: RootDir, config: ContainerConfig, etc_files: Mapping[str, str]
     wanted += [(destination, True) for destination in config.tmpfs]
     wanted.sort(key=lambda mount: posixpath.normpath(mount[0]).count("/"))  # what is above hides what is below
     found = {destination: places.take(destination, directory=directory) for destination, directory in wanted}
-    binds = tuple(replace(bind, destination=found[bind.destination]) for bind in config.binds)
+    binds = tuple(bind._replace(destination=found[bind.destination]) for bind in config.binds)
     tmpfs = {found[destination]: options for destination, options in config.tmpfs.items()}
     files = {place: source for path, source in etc_files.items() if (place := places.etc_file(path)) is not None}
     return Prepared(binds, tmpfs, files, places.workdir(config.workdir))

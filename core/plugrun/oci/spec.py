@@ -7,8 +7,7 @@ records and never become annotations, because runtimes act on those (CVE-2026-53
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plugrun.oci import capabilities, defaults, mounts, resources, seccomp
 
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 INIT = "/dev/init"  # in the runtime's own /dev, so no image can have anything there
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecInputs:
+class SpecInputs(NamedTuple):
     """What the engine has made for this container.
 
     :param rootfs: where the root file system is mounted.

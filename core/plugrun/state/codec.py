@@ -1,4 +1,4 @@
-"""Container records as JSON text and back. Plain dataclasses: this runs on every command."""
+"""Container records as JSON text and back."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ from plugrun.container import BindMount, ContainerConfig, ContainerRecord, Resou
 
 def encode(record: ContainerRecord) -> str:
     """Return the JSON text of ``record``."""
-    return json.dumps(dataclasses.asdict(record), separators=(",", ":"))
+    config = record.config
+    raw = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+    raw["config"] = {
+        **config._asdict(),
+        "labels": dict(config.labels),
+        "tmpfs": dict(config.tmpfs),
+        "ulimits": dict(config.ulimits),
+        "binds": [bind._asdict() for bind in config.binds],
+        "security": config.security._asdict(),
+        "resources": config.resources._asdict(),
+    }
+    return json.dumps(raw, separators=(",", ":"))
 
 
 def decode(text: str) -> ContainerRecord:
     """Return the record that :func:`encode` wrote; keys of a newer plugrun are ignored."""
     raw = json.loads(text)
-    return ContainerRecord(
-        **{**_known(ContainerRecord, raw), "config": _config(raw["config"]), "status": Status(raw["status"])}
-    )
+    names = {field.name for field in dataclasses.fields(ContainerRecord)}
+    known = {name: value for name, value in raw.items() if name in names}
+    return ContainerRecord(**{**known, "config": _config(raw["config"]), "status": Status(raw["status"])})
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
-    values = _known(ContainerConfig, raw)
+    values = _known(ContainerConfig._fields, raw)
     for name in ("args", "entrypoint", "env"):
         values[name] = tuple(raw[name])
-    values["binds"] = tuple(BindMount(**_known(BindMount, bind)) for bind in raw["binds"])
+    values["binds"] = tuple(BindMount(**_known(BindMount._fields, bind)) for bind in raw["binds"])
     values["ulimits"] = {name: (soft, hard) for name, (soft, hard) in raw["ulimits"].items()}
-    security = _known(Security, raw["security"])
+    security = _known(Security._fields, raw["security"])
     security["cap_add"], security["cap_drop"] = tuple(security["cap_add"]), tuple(security["cap_drop"])
     values["security"] = Security(**security)
-    values["resources"] = Resources(**_known(Resources, raw["resources"]))
+    values["resources"] = Resources(**_known(Resources._fields, raw["resources"]))
     return ContainerConfig(**values)
 
 
-def _known(kind: type, raw: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in raw.items() if name in names}
+def _known(fields: tuple[str, ...], raw: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name in fields}

@@ -59,9 +59,7 @@ class ContainerStore:
                 "UPDATE containers SET status = ?, record = ? WHERE id = ?",
                 (record.status, encode(record), record.id),
             )
-            connection.execute(
-                "INSERT OR REPLACE INTO exits (id, code) VALUES (?, ?)", (record.id, record.exit_code)
-            )
+            connection.execute("INSERT OR REPLACE INTO exits (id, code) VALUES (?, ?)", (record.id, record.exit_code))
 
     def delete(self, container_id: str) -> None:
         """Forget a container; absent is fine."""

@@ -9,7 +9,6 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -126,10 +125,10 @@ class NetworkContract:
             with pytest.raises(Drift):
                 driver.check(at, result)
         namespaces.delete(Path(at.netns))
-        for gone in (at, replace(at, netns=None)):
+        for gone in (at, at._replace(netns=None)):
             with pytest.raises(Drift):
                 driver.check(gone, result)
-        driver.teardown(replace(at, netns=None), result)
+        driver.teardown(at._replace(netns=None), result)
 
     def test_containers_do_not_share_addresses(
         self, driver: NetworkDriver, attach: Callable[[int], Attachment]
@@ -168,7 +167,7 @@ class NetworkContract:
         result = stored(driver.setup(at))
         if netns != "there" and at.netns is not None:
             namespaces.delete(Path(at.netns))
-        later = replace(at, netns=None) if netns == "none" else at
+        later = at._replace(netns=None) if netns == "none" else at
         again = self.open(state)
         for _ in range(2):
             again.teardown(later, result if prev == "stored" else None)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from plugrun.api import API, ApiVersion, DriverSpec
 from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument, NotFound, PlugrunError, Unavailable
@@ -19,8 +18,7 @@ D = TypeVar("D")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     """A plugin, or one driver of a plugin, that is installed and not used.
 
     :param name: the entry point's name, or the driver's when only that is at fault.
@@ -39,8 +37,7 @@ class Rejected:
         return f"{what} {self.name!r} of {self.dist} {self.version} {self.reason}".replace("  ", " ")
 
 
-@dataclass(frozen=True, slots=True)
-class Declared(Generic[D]):
+class Declared(NamedTuple, Generic[D]):
     """One driver and who declares it.
 
     :param plugin: the entry point's name.

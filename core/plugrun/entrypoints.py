@@ -11,13 +11,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from plugrun.errors import Unavailable
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPoint:
+class EntryPoint(NamedTuple):
     """One entry point of one installed distribution.
 
     :param value: ``module`` or ``module:attribute``.

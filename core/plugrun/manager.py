@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
 
@@ -158,8 +157,7 @@ def _warn(message: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin:
+class _Origin(NamedTuple):
     """Where a plugin comes from."""
 
     name: str
@@ -167,8 +165,7 @@ class _Origin:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Implementation:
+class _Implementation(NamedTuple):
     """One plugin's function for one hook."""
 
     hook: str

@@ -12,7 +12,7 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from plugrun.errors import DriverError, Unavailable
 
@@ -25,8 +25,7 @@ _CHUNK = 65536
 _DEFAULT_SIGNALS = frozenset(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """How a program ended.
 
     :param code: exit status, or minus the number of the signal that killed it.

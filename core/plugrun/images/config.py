@@ -5,8 +5,8 @@ What is not named here is ignored, whatever an image says: only these fields may
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.images import digest as digests
 from plugrun.images import document
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _MAX_HISTORY = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Healthcheck:
+class Healthcheck(NamedTuple):
     """How to find out whether the container works; times in nanoseconds, 0 = the default.
 
     :param test: ``("NONE",)``, ``("CMD", argument…)`` or ``("CMD-SHELL", command)``.
@@ -35,8 +34,7 @@ class Healthcheck:
     retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
+class HistoryEntry(NamedTuple):
     """One step of how the image was made.
 
     :param empty_layer: the step made no layer.
@@ -48,8 +46,7 @@ class HistoryEntry:
     empty_layer: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageConfig:
+class ImageConfig(NamedTuple):
     """What an image says about the containers made from it.
 
     :param env: ``NAME=value`` strings.
@@ -69,7 +66,7 @@ class ImageConfig:
     workdir: str = ""
     volumes: tuple[str, ...] = ()
     exposed_ports: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     stop_signal: str = ""
     healthcheck: Healthcheck | None = None
     shell: tuple[str, ...] = ()

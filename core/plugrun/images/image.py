@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import config as configs
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from plugrun.images.config import ImageConfig
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer of an image.
 
     :param digest: of the bytes as stored, as is ``size``.
@@ -31,8 +29,7 @@ class Layer:
     diff_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """An image in the store.
 
     :param id: digest of its configuration, ``sha256:…``.
@@ -49,8 +46,7 @@ class Image:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """An image whose blobs are verified and kept, about to get its names.
 
     :param references: canonical.
@@ -63,8 +59,7 @@ class Staged:
     blobs: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedImage:
+class LoadedImage(NamedTuple):
     """An image that was added.
 
     :param references: the names it got, canonical.

@@ -6,8 +6,8 @@ different images under one digest (CVE-2021-41190), so type, fields and announce
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
@@ -24,8 +24,7 @@ _MAX_MANIFESTS = 10_000
 _FIELDS = ("schemaVersion", "mediaType", "config", "layers", "manifests", "annotations", "fsLayers", "artifactType")
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
+class Descriptor(NamedTuple):
     """Says which bytes are meant: OCI image-spec, descriptor.md. ``urls`` and ``data`` are not read.
 
     :param size: bytes.
@@ -34,12 +33,11 @@ class Descriptor:
     media_type: str
     digest: str
     size: int
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = MappingProxyType({})
     platform: Platform | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """One image: its configuration and its layers, lowest first."""
 
     media_type: str
@@ -47,8 +45,7 @@ class Manifest:
     layers: tuple[Descriptor, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
+class Index(NamedTuple):
     """A choice of images, one a platform."""
 
     media_type: str

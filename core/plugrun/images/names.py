@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plugrun.errors import InvalidArgument
@@ -43,10 +42,10 @@ def assign(entries: Sequence[Descriptor], image: Descriptor, name: str) -> tuple
     previous = next((entry for entry in entries if name_of(entry) == name), None)
     kept = [entry for entry in entries if entry is not previous]
     kept = [entry for entry in kept if name_of(entry) or entry.digest != image.digest]
-    named = replace(image, annotations={layout.REF_NAME: name})
+    named = image._replace(annotations={layout.REF_NAME: name})
     if previous is None or previous.digest == image.digest or any(entry.digest == previous.digest for entry in kept):
         return [*kept, named], None
-    nameless = replace(previous, annotations={})
+    nameless = previous._replace(annotations={})
     return [*kept, named, nameless], nameless
 
 
@@ -54,7 +53,7 @@ def keep_nameless(entries: Sequence[Descriptor], image: Descriptor) -> list[Desc
     """Make sure that ``image`` has an entry, with or without a name."""
     if any(entry.digest == image.digest for entry in entries):
         return list(entries)
-    return [*entries, replace(image, annotations={})]
+    return [*entries, image._replace(annotations={})]
 
 
 def references_of(entries: Sequence[Descriptor], manifest_digest: str) -> tuple[str, ...]:

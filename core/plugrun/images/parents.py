@@ -101,7 +101,7 @@ class Parents:
             return self._make_one(above, name)
         except NotADirectoryError:
             status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
-            if self._hider.is_mark(status):  # hidden in the layers below, and begun anew in this one
+            if self._hider.gives_way(above, name, status):
                 os.unlink(name, dir_fd=above.fd)
                 fd = self._make_one(above, name)
                 self._hider.replaced(fd)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
 
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from plugrun.images.manifest import Descriptor
 
 
-@dataclass(frozen=True, slots=True)
-class Platform:
+class Platform(NamedTuple):
     """What an image is built for.
 
     :param variant: revision of the architecture, e.g. ``v7`` of arm; ``""`` for the basic one.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
@@ -21,8 +21,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A complete name of an image.
 
     :param registry: host and optional port, e.g. ``docker.io`` or ``localhost:5000``.

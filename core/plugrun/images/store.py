@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import io
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -32,8 +31,7 @@ __all__ = ["Image", "ImageStore", "Layer", "LoadedImage", "Removed"]
 _HEX = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
+class Removed(NamedTuple):
     """One thing that a removal took away.
 
     :param untagged: a canonical reference.

@@ -17,7 +17,7 @@ from plugrun.images.entry import DEFAULT_LIMITS, Entry, EntryType, Limits, print
 from plugrun.images.parents import OpenDir, Parents
 from plugrun.images.removal import remove_tree
 from plugrun.images.tar import read_entries
-from plugrun.images.whiteout import OPAQUE, PREFIX, Whiteouts, hider
+from plugrun.images.whiteout import OPAQUE, PREFIX, Whiteouts, hider, is_mark
 from plugrun.rootfd import open_in_root
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class _Unpacker:
         above = open_in_root(self._root, parent or b".", os.O_PATH | os.O_DIRECTORY)
         try:
             status = os.stat(target or b".", dir_fd=above, follow_symlinks=False)
-            if stat.S_ISDIR(status.st_mode) or self._hider.is_mark(status):
+            if stat.S_ISDIR(status.st_mode) or is_mark(status):
                 raise refuse(entry.name, f'a hard link to "{printable(entry.linkname)}", which is no file')
             os.link(target, name, src_dir_fd=above, dst_dir_fd=directory.fd, follow_symlinks=False)
         finally:

@@ -45,8 +45,8 @@ class Hider(Protocol):
         """Make everything lower in a directory disappear, and leave this layer's own."""
         ...
 
-    def is_mark(self, status: os.stat_result) -> bool:
-        """Whether this is a whiteout that :meth:`hide` made."""
+    def gives_way(self, directory: OpenDir, name: bytes, status: os.stat_result) -> bool:
+        """Whether what is at ``name``, no directory, is hidden or lower: the layer puts something below it."""
         ...
 
     def replaced(self, directory: int) -> None:
@@ -57,6 +57,11 @@ class Hider(Protocol):
 def hider(form: Whiteouts) -> Hider:
     """Return the one for this form."""
     return _OverlayHider() if form is Whiteouts.OVERLAY else _ApplyHider()
+
+
+def is_mark(status: os.stat_result) -> bool:
+    """Whether this is overlayfs's mark of a removed file; no layer can bring one."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 class _OverlayHider:
@@ -80,8 +85,8 @@ class _OverlayHider:
     def hide_all(self, directory: OpenDir) -> None:
         _make_opaque(directory.fd)
 
-    def is_mark(self, status: os.stat_result) -> bool:
-        return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+    def gives_way(self, directory: OpenDir, name: bytes, status: os.stat_result) -> bool:  # noqa: ARG002
+        return is_mark(status)
 
     def replaced(self, directory: int) -> None:
         _make_opaque(directory)
@@ -107,8 +112,8 @@ class _ApplyHider:
         for name in os.listdir(directory.fd):
             self.hide(directory, os.fsencode(name))
 
-    def is_mark(self, _status: os.stat_result) -> bool:
-        return False
+    def gives_way(self, directory: OpenDir, name: bytes, status: os.stat_result) -> bool:
+        return not stat.S_ISLNK(status.st_mode) and not self._is_own(directory.identity, name)
 
     def replaced(self, directory: int) -> None:
         """Nothing to do: what was there is gone."""

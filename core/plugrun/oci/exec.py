@@ -12,9 +12,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plugrun import programs, terminal
 from plugrun.errors import DriverError, FailedPrecondition
@@ -31,8 +30,7 @@ _REPORT_TIMEOUT = 10.0  # seconds from the end of the output to the exit code
 _BROKEN = 128 + signal.SIGPIPE
 
 
-@dataclass(frozen=True, slots=True)
-class ExecUser:
+class ExecUser(NamedTuple):
     """Who the process runs as, by number: a runtime's own look-up trusts the image (CVE-2026-30892)."""
 
     uid: int
@@ -40,8 +38,7 @@ class ExecUser:
     additional_gids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecRequest:
+class ExecRequest(NamedTuple):
     """One process to start in a running container.
 
     :param bundle: the container's OCI bundle: the process gets what ``process`` of its ``config.json`` says, but for

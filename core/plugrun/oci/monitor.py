@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun import programs
 from plugrun.errors import DriverError, FailedPrecondition, Unavailable
@@ -25,8 +24,7 @@ _END_TIMEOUT = 10.0  # seconds
 _MAX_SIZE = 1000  # conmon refuses larger terminals
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonitorRequest:
+class MonitorRequest(NamedTuple):
     """One container to create under a monitor.
 
     :param bundle: the OCI bundle; the attach socket and the control fifo go there too.
@@ -51,8 +49,7 @@ class MonitorRequest:
     exit_command: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorHandle:
+class MonitorHandle(NamedTuple):
     """A created container.
 
     :param monitor_pid: conmon.

@@ -11,8 +11,7 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
 
@@ -30,8 +29,7 @@ _CGROUPS = "/sys/fs/cgroup"
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place in a container
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """Places in a container, free of links and ``..``: nothing of the image is left for the runtime to follow."""
 
     binds: tuple[BindMount, ...]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from plugrun import programs
 from plugrun.errors import (
@@ -32,8 +32,7 @@ _CGROUP = "/sys/fs/cgroup"
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(NamedTuple):
     """An OCI runtime on this machine.
 
     :param path: absolute.
@@ -47,8 +46,7 @@ class Runtime:
         return [self.path, "--root", state_root]
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeState:
+class RuntimeState(NamedTuple):
     """What a runtime says about one container.
 
     :param status: ``creating``, ``created``, ``running``, ``stopped``, or a runtime's own word such as ``paused``.
@@ -59,8 +57,7 @@ class RuntimeState:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
-class Surveyed:
+class Surveyed(NamedTuple):
     """A known runtime as this machine has it.
 
     :param path: ``None`` when it is not installed.
@@ -162,8 +159,7 @@ def version(path: str) -> str:
     return match[1] if match else "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeClient:
+class RuntimeClient(NamedTuple):
     """The commands of one runtime on the containers below one state root.
 
     :param state_root: the runtime's ``--root``.

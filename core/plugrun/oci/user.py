@@ -7,8 +7,7 @@ bytes, line by line; the host's name service is never asked (CVE-2024-9676, CVE-
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from plugrun.errors import InvalidArgument
 
@@ -20,8 +19,7 @@ _MOST_LINES = 10_000  # hence fewer groups than setgroups(2) takes
 _LARGEST_ID = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A resolved user.
 
     :param additional_gids: the primary group among them, so that "not in the group" cannot be had by dropping it
@@ -37,8 +35,7 @@ class Identity:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
+class _User(NamedTuple):
     name: str
     uid: int
     gid: int

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from oci.containers import CAPABILITIES, DEADLINE, Container, config, container, readable
-from plugrun.errors import FailedPrecondition
+from plugrun.errors import CommandNotFound, FailedPrecondition
 from plugrun.oci.exec import ExecRequest, ExecUser, exec_detached, process_spec
 from plugrun.oci.runtime import Runtime
 
@@ -319,3 +319,20 @@ def type_in(master: int, text: str, *, until: str) -> None:
     while until.encode() not in seen:
         assert readable(master, max(0.0, deadline - time.monotonic())), f"{until!r} not in {seen!r}"
         seen += os.read(master, 4096)
+
+
+@pytest.mark.root
+def test_descriptors_are_not_leaked(box):
+    def once() -> None:
+        values = {"container_id": box.id, "bundle": box.run_dir, "run_dir": box.run_dir, "runtime": box.runtime}
+        values["runtime_root"] = box.client.state_root
+        for tty in (False, True):
+            exec_detached(request(**values, args=("true",), tty=tty))
+            with pytest.raises(CommandNotFound):
+                exec_detached(request(**values, args=("nosuch",), tty=tty))
+
+    once()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        once()
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -181,19 +181,34 @@ class TestContainer:
         assert capabilities["CapEff"] == capabilities["CapPrm"] == capabilities["CapInh"] == "0" * 16
         assert int(capabilities["CapBnd"], 16) == (1 << 0) | (1 << 5)
 
-    def test_three_descriptors(self, box):
+    @pytest.mark.parametrize("tty", [False, True])
+    def test_three_descriptors(self, box, tty):
         leak = os.open("/etc/passwd", os.O_RDONLY)
+        script = "for fd in /proc/$$/fd/*; do readlink $fd; done; true"
+        argv = command(box, "sh", "-c", script, stdin_open=not tty, tty=tty)
         try:
-            done = subprocess.run(
-                command(box, "sh", "-c", "for fd in /proc/$$/fd/*; do readlink $fd; done; true", stdin_open=True),
-                capture_output=True,
-                pass_fds=[leak],
-                timeout=DEADLINE,
-                check=True,
-            )
+            done = subprocess.run(argv, capture_output=True, pass_fds=[leak], timeout=DEADLINE, check=True)
         finally:
             os.close(leak)
-        assert [line.partition(b":")[0] for line in done.stdout.split()] == [b"pipe"] * 3
+        kind = b"/dev/pts/0" if tty else b"pipe"
+        assert [line.partition(b":")[0] for line in done.stdout.split()] == [kind] * 3
+
+    def test_late_failure_of_a_terminal_session(self, box, tmp_path):
+        """crun 1.8.1 at times reports success, and its child then finds no such command."""
+        late = tmp_path / "late"
+        late.write_text(
+            f"""#!/bin/sh
+log=$4
+case "$*" in *exec*) ;; *) exec {box.runtime.path} "$@" ;; esac
+sed -i 's/"nosuch"/"false"/' $(echo "$*" | sed 's/.*--process \\([^ ]*\\).*/\\1/')
+{box.runtime.path} "$@" || exit
+echo 'executable file `nosuch` not found in $PATH: No such file or directory' >> "$log"
+"""
+        )
+        late.chmod(0o755)
+        code, out, err = run(box, "nosuch", tty=True, runtime=["late", str(late)])
+        assert (code, out) == (127, b"")
+        assert err == b"command 'nosuch' does not exist in the container\n"
 
     def test_detached(self, box):
         code, out, err = run(box, "sleep", "1000", detached=True)
@@ -328,8 +343,8 @@ def test_descriptors_are_not_leaked(box):
         values["runtime_root"] = box.client.state_root
         for tty in (False, True):
             exec_detached(request(**values, args=("true",), tty=tty))
-            with pytest.raises(CommandNotFound):
-                exec_detached(request(**values, args=("nosuch",), tty=tty))
+        with pytest.raises(CommandNotFound):
+            exec_detached(request(**values, args=("nosuch",)))
 
     once()
     before = len(os.listdir("/proc/self/fd"))

@@ -103,7 +103,7 @@ def launch(
 
 
 class Console:
-    """What conmon needs while it makes a terminal, as a context that lasts until the container is created.
+    """What conmon needs while it makes a terminal, as a context that lasts at least until the process is created.
 
     *A place for the console socket*: else it goes to ``/tmp``, which everybody can write. conmon cuts the path at 107
     bytes and hands it on to the runtime, so it leads through a descriptor of ours, which both can follow.
@@ -135,7 +135,7 @@ class Console:
 
     def complaint(self, message: str) -> str:
         """Add what the runtime wrote into its log to what conmon reported."""
-        logged = self._log.read(_MESSAGE_LIMIT) if self._log else b""
+        logged = os.pread(self._log.fileno(), _MESSAGE_LIMIT, 0) if self._log else b""
         return f"{message}\n{logged.decode('utf-8', 'replace')}"
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from plugrun import programs, terminal
-from plugrun.errors import DriverError, FailedPrecondition
+from plugrun.errors import CommandNotExecutable, CommandNotFound, DriverError, FailedPrecondition, PlugrunError
 from plugrun.oci import conmon, monitor
 from plugrun.oci.failures import failure
 
@@ -78,7 +78,7 @@ def exec_foreground(request: ExecRequest, *, detach_keys: bytes = b"") -> int:
         pid, sock = session.start_attached(stack)
         code = _follow(request, session, sock, pid, detach_keys)
         if code == _BROKEN:
-            session.abandon()
+            _abandon(session.directory)
         return code
 
 
@@ -118,7 +118,8 @@ def _follow(request: ExecRequest, session: _Session, sock: socket.socket, pid: i
 def exec_detached(request: ExecRequest) -> int:
     """Start a process and leave it; nobody reads its output.
 
-    :return: its process id on the host. Raises as :func:`exec_foreground`.
+    :return: its process id on the host. Raises as :func:`exec_foreground`, but with a terminal a missing command may go
+        unnoticed under crun.
     """
     with _session(request) as session:
         return session.start()
@@ -163,16 +164,25 @@ def _session(request: ExecRequest) -> Iterator[_Session]:
     config = _config(request)
     directory = request.run_dir / "exec" / os.urandom(8).hex()
     directory.mkdir(mode=0o700, parents=True)
-    session = _Session(request, directory)
     try:
         with open(os.open(directory / "process.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             json.dump(process_spec(config, request), stream)
-        yield session
+        with conmon.Console(directory, tty=request.tty) as console, contextlib.closing(conmon.SyncPipe()) as sync:
+            yield _Session(request, directory, console, sync)
     except BaseException:
-        session.abandon()
+        _abandon(directory)
         raise
-    finally:
-        session.sync.close()
+
+
+def _abandon(directory: Path) -> None:
+    """Kill a session's monitor, which breaks the pipes of whoever still writes, and do its clean-up."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        conmon.end(int((directory / "conmon.pid").read_text()), patience=0)
+    with contextlib.suppress(FileNotFoundError):  # its exit command may be at it too
+        for name in os.listdir(directory):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(directory / name)
+        os.rmdir(directory)
 
 
 def _config(request: ExecRequest) -> dict[str, Any]:
@@ -186,15 +196,16 @@ def _config(request: ExecRequest) -> dict[str, Any]:
 class _Session:
     """A monitor for one process, and the directory it works in until its end."""
 
-    def __init__(self, request: ExecRequest, directory: Path) -> None:
-        self.sync = conmon.SyncPipe()
+    def __init__(self, request: ExecRequest, directory: Path, console: conmon.Console, sync: conmon.SyncPipe) -> None:
+        self.sync = sync
         self.directory = directory
         self._request = request
+        self._console = console
 
     def start(self) -> int:
         """Start the process; return its id."""
-        with self._launched(env={}, pass_fds=()) as console:
-            return self._started(console)
+        self._launch(env={}, pass_fds=())
+        return self._started()
 
     def start_attached(self, stack: contextlib.ExitStack) -> tuple[int, socket.socket]:
         """Start the process once we are connected, so that no output is missed; return its id and the socket.
@@ -207,13 +218,13 @@ class _Session:
             os.write(start_write, b"\n")  # the first read of conmon; its second one ends when we close
             env = {"_OCI_ATTACHPIPE": str(ready.write_end), "_OCI_STARTPIPE": str(start_read)}
             fds = (ready.write_end, start_read)
-            with self._launched("--exec-attach", env=env, pass_fds=fds) as console:
-                ready.close_write_end()
-                if ready.receive(conmon.CREATE_TIMEOUT)[0] == 0:
-                    sock = stack.enter_context(monitor.connect(self.directory))
-                os.close(start_write)
-                start_write = -1
-                return self._started(console), sock
+            self._launch("--exec-attach", env=env, pass_fds=fds)
+            ready.close_write_end()
+            if ready.receive(conmon.CREATE_TIMEOUT)[0] == 0:
+                sock = stack.enter_context(monitor.connect(self.directory))
+            os.close(start_write)
+            start_write = -1
+            return self._started(), sock
         finally:
             ready.close()
             os.close(start_read)
@@ -221,29 +232,23 @@ class _Session:
                 os.close(start_write)
 
     def exit_code(self) -> int:
-        """Wait for conmon's report of the end."""
+        """Wait for conmon's report of the end.
+
+        crun may take a process with a terminal for started and only then find that it cannot be; its log tells.
+        """
         answer, message = self.sync.receive(_REPORT_TIMEOUT)
         if answer < 0:
             raise DriverError(f"the exit code is unknown: {message}")
+        error = self._failure("")
+        if answer != 0 and isinstance(error, (CommandNotFound, CommandNotExecutable)):
+            raise error
         return answer
 
-    def abandon(self) -> None:
-        """Kill the monitor, which breaks the pipes of whoever still writes, and remove what it would have removed."""
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            conmon.end(int((self.directory / "conmon.pid").read_text()), patience=0)
-        for path in self.directory.glob("*"):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            self.directory.rmdir()
-
-    @contextlib.contextmanager
-    def _launched(self, *options: str, env: Mapping[str, str], pass_fds: Sequence[int]) -> Iterator[conmon.Console]:
-        """Start the monitor; the block waits for what it answers."""
+    def _launch(self, *options: str, env: Mapping[str, str], pass_fds: Sequence[int]) -> None:
         program = programs.require("conmon", package="conmon")
-        with conmon.Console(self.directory, tty=self._request.tty) as console:
-            argv = [program, *self._arguments(), *options, *console.arguments]
-            conmon.launch(argv, self.sync, cwd=str(self.directory), env={**env, **console.env}, pass_fds=pass_fds)
-            yield console
+        argv = [program, *self._arguments(), *options, *self._console.arguments]
+        env = {**env, **self._console.env}
+        conmon.launch(argv, self.sync, cwd=str(self.directory), env=env, pass_fds=pass_fds)
 
     def _arguments(self) -> list[str]:
         request = self._request
@@ -261,11 +266,14 @@ class _Session:
         remove = programs.require("rm", package="coreutils")
         return arguments + conmon.exit_arguments((remove, "-rf", "--", str(self.directory)))
 
-    def _started(self, console: conmon.Console) -> int:
+    def _started(self) -> int:
         """Wait until the process runs; return its id."""
-        request = self._request
         answer, message = self.sync.receive(conmon.CREATE_TIMEOUT)
         if answer <= 0:
-            what = f"cannot execute {request.args[0]!r} in container {request.container_id[:12]}"
-            raise failure(console.complaint(message), what, command=request.args[0])
+            raise self._failure(message)
         return answer
+
+    def _failure(self, message: str) -> PlugrunError:
+        request = self._request
+        what = f"cannot execute {request.args[0]!r} in container {request.container_id[:12]}"
+        return failure(self._console.complaint(message), what, command=request.args[0])

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -226,7 +227,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from fakes import DirStorage
-from plugrun import mounts, snapshots
+from plugrun import locks, mounts, snapshots
 from plugrun.images import unpack
 from plugrun.images.store import ImageStore
 from plugrun_storage_overlay.driver import OverlayDriver
@@ -243,21 +244,55 @@ def main():
 
 def start(tmp_path, driver, program):
     argv = [sys.executable, "-c", PROGRAM + program, str(tmp_path), type(driver).__name__]
-    return subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": path})
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+LOG = """
+log = os.open(home / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+fill, wait = snapshots._fill, locks._wait
+snapshots._fill = lambda *values: (os.write(log, b"unpack "), fill(*values))
+locks._wait = lambda *values: (os.write(log, b"wait "), wait(*values))[1]
+main()
+"""
 
 
 @pytest.mark.root
-def test_processes_that_unpack_the_same_layers_wait_for_each_other(store, add, driver, places, tmp_path):
+def test_a_process_waits_for_another_that_unpacks_and_finds_it_done(store, add, driver, places, tmp_path, monkeypatch):
     image = add("i:1", BASE, MIDDLE, TOP)
-    log = """
-log = os.open(home / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-fill = snapshots._fill
-snapshots._fill = lambda *values: (os.write(log, b"x"), fill(*values))
-main()
-"""
-    running = [start(tmp_path, driver, log) for _ in range(3)]
+    others, fill = [], snapshots._fill
+    log = tmp_path / "log"
+    log.touch()
+
+    def meanwhile(*values):
+        if not others:
+            others.append(start(tmp_path, driver, LOG))
+            wait_until(lambda: log.read_bytes() or others[0].poll() is not None)
+        fill(*values)
+
+    monkeypatch.setattr(snapshots, "_fill", meanwhile)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one thread: the first layer is filled first
+    top = snapshots.ensure_unpacked(store, image, driver, **places)
+    assert others[0].wait(60) == 0
+    assert set(log.read_text().split()) == {"wait"}
+    assert files(driver, top, tmp_path) == MERGED
+    nothing_staged(driver, places)
+    no_locks(places)
+
+
+@pytest.mark.root
+def test_processes_that_unpack_at_once_do_the_work_once(store, add, driver, places, tmp_path):
+    image = add("i:1", BASE, MIDDLE, TOP)
+    running = [start(tmp_path, driver, LOG) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert (tmp_path / "log").read_bytes() == b"xxx"  # three layers, each unpacked by one of the three
+    assert (tmp_path / "log").read_text().split().count("unpack") == 3  # three layers, each by one of the three
     assert files(driver, snapshots.chain_ids(image.config.diff_ids)[-1], tmp_path) == MERGED
     nothing_staged(driver, places)
     no_locks(places)

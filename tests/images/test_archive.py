@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -424,6 +425,21 @@ def test_an_archive_of_too_many_members_is_refused(store, tmp_path, monkeypatch)
     files = DOCKER | {str(number): b"" for number in range(50)}
     with pytest.raises(InvalidArgument, match="more than 50 members"):
         store.load(archives.write_tar(tmp_path / "a", files))
+
+
+@pytest.mark.parametrize("kind", ["tar", "directory"])
+def test_an_endless_document_is_not_even_read(store, tmp_path, kind):
+    files = Parts().oci() | {"index.json": b" " * (48 << 20)}
+    write = archives.write_tar if kind == "tar" else archives.write_directory
+    source = write(tmp_path / "a", files)
+    del files
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidArgument, match="larger than 4 MiB"):
+            store.load(source)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.root

@@ -11,18 +11,26 @@ from plugrun.errors import InvalidArgument
 from plugrun.oci import user
 from plugrun.rootfd import RootDir
 
-PASSWD = """root:x:0:0:root:/root:/bin/sh
+PASSWD = """1000:x:5:5:a number for a name:/root:/bin/sh
+4294967296:x:6:0:a number out of range:/root:/bin/sh
+0x0:x:6:0:almost a number:/root:/bin/sh
+1e3:x:6:0:another:/root:/bin/sh
+-1:x:6:0:another:/root:/bin/sh
++1:x:6:0:another:/root:/bin/sh
+ 0:x:6:0:another:/root:/bin/sh
+٣:x:6:0:another:/root:/bin/sh
+root:x:0:0:root:/root:/bin/sh
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 alice:x:1000:100:Alice:/home/alice:/bin/sh
 bob:x:1001:1001::relative:/bin/sh
-4294967296:x:0:0:a number for a name:/root:/bin/sh
-1000:x:0:0:another:/root:/bin/sh
 """
-GROUP = """root:x:0:
+GROUP = """1002:x:0:
+-1:x:0:
+4294967296:x:0:
+root:x:0:
 wheel:x:10:root,alice
 users:x:100:
 audio:x:29:alice,bob
-1002:x:0:
 """
 
 
@@ -123,6 +131,7 @@ def test_as_many_groups_as_lines(image):
         b"mallory:x::0::/root:/bin/sh",
         b"mallory:x:-0:0::/root:/bin/sh",
         b"mallory:x: 0:0::/root:/bin/sh",
+        "mallory:x:٣:0::/root:/bin/sh".encode(),
         b"mallory:x:0:4294967296::/root:/bin/sh",
         b"mallory:x:0:" + b"9" * 5000 + b"::/root:/bin/sh",
         b"mallory:x:0:0::/ro\0ot:/bin/sh",

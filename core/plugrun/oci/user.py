@@ -50,7 +50,7 @@ def resolve(root: RootDir, user: str) -> Identity:
     :raises InvalidArgument: no such user or group, a number out of range, or unusable passwd or group files.
     """
     wanted, colon, wanted_group = user.partition(":")
-    if colon and (not wanted or not wanted_group or ":" in wanted_group):
+    if colon and not (wanted and wanted_group):
         raise InvalidArgument(f"{user!r} is not USER or USER:GROUP")
     found = _find_user(root, wanted or "0")
     gid = _find_group(root, wanted_group) if wanted_group else found.gid
@@ -94,7 +94,7 @@ def _number(text: str, what: str) -> int | None:
         if not _is_id(text):
             raise InvalidArgument(f"{what} number {text:.20} is out of range", hint=f"the largest is {_LARGEST_ID}")
         return int(text)
-    if text[0].isdigit() or text[0] in "+-" or not text.isprintable() or " " in text:
+    if text[0].isdigit() or text[0] in "+-" or " " in text:
         raise InvalidArgument(f"{what} {text!r} is neither a name nor a number")
     return None
 
@@ -125,5 +125,5 @@ def _records(root: RootDir, path: str, width: int) -> Iterator[list[str]]:
     for line in content.split(b"\n"):
         text = line.decode("utf-8", "replace")
         fields = text.split(":")
-        if len(fields) == width and text.isprintable() and fields[0]:
+        if len(fields) == width and text.isprintable():
             yield fields

@@ -22,6 +22,7 @@ import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from control_groups import Hierarchy, find_hierarchies, make_cgroup, mount_cgroups, remove_cgroup
 from kernel import (
@@ -106,8 +107,12 @@ def start_janitor(disk: Path, groups: list[Path]) -> Janitor:
     if pid:
         os.close(reader)
         return Janitor(pid, writer)
-    os.setsid()
     os.close(writer)
+    clean_up(reader, disk, groups)
+
+
+def clean_up(reader: int, disk: Path, groups: list[Path]) -> NoReturn:
+    os.setsid()
     null = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

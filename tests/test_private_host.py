@@ -80,7 +80,7 @@ setsid sleep 1000 >/dev/null 2>&1 &
 for f in /sys/fs/cgroup/pids/leak/deeper/cgroup.procs /sys/fs/cgroup/leak/deeper/cgroup.procs; do
   [ -e $f ] && echo $! > $f
 done
-(cd $TMPDIR && for i in $(seq 1500); do mkdir d && cd d; done)
+(cd $TMPDIR && p=$(printf 'd/%.0s' $(seq 500)) && for i in 1 2 3; do mkdir -p $p && cd $p; done)
 echo $TMPDIR
 """
 

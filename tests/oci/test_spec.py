@@ -146,6 +146,12 @@ def test_masked_and_read_only_paths():
     assert all(path.endswith("/thermal_throttle") for path in found - expected)
 
 
+def test_the_cgroup_mount_is_not_made_read_only_twice():
+    """With cgroup v1, crun 1.8 binds such a path before it has made what is mounted below it read-only."""
+    assert "/sys/fs/cgroup" not in build()["linux"]["readonlyPaths"]
+    assert "ro" in mount(build(), "/sys/fs/cgroup")["options"]
+
+
 def test_devices_are_denied_but_for_a_list():
     rules = build()["linux"]["resources"]["devices"]
     assert rules[0] == {"allow": False, "access": "rwm"}

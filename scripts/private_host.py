@@ -104,11 +104,11 @@ def start_janitor(disk: Path, groups: list[Path]) -> Janitor:
     """Fork a process that waits for the other end of a pipe to close, which no kind of death prevents."""
     reader, writer = os.pipe()
     pid = os.fork()
-    if pid:
-        os.close(reader)
-        return Janitor(pid, writer)
-    os.close(writer)
-    clean_up(reader, disk, groups)
+    if pid == 0:
+        os.close(writer)
+        clean_up(reader, disk, groups)
+    os.close(reader)
+    return Janitor(pid, writer)
 
 
 def clean_up(reader: int, disk: Path, groups: list[Path]) -> NoReturn:

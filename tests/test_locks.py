@@ -34,9 +34,9 @@ def test_a_second_process_does_not_get_a_held_lock(tmp_path):
     pid = holder(tmp_path / "lock")
     try:
         assert locks.try_acquire(tmp_path / "lock") is None
+        held = locks.held(tmp_path / "lock", what="container web", timeout=0.05)
         with pytest.raises(FailedPrecondition, match="container web is being changed"):
-            with locks.held(tmp_path / "lock", what="container web", timeout=0.05):
-                pass
+            held.__enter__()
     finally:
         end(pid)
 

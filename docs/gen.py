@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrun import hookspecs
-from plugrun.cli.app import program
+from plugrun.cli.program import program
 from plugrun.manager import load
 
 DOCS = Path(__file__).resolve().parent

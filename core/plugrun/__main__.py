@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
+from typing import NoReturn
+
+_GARBAGE = 20_000  # objects made until the collector runs; at its default of 700 it runs all through the imports, 3 ms
 
 
 def main() -> None:
@@ -12,9 +17,20 @@ def main() -> None:
 
         sys.stdout.write(f"plugrun version {__version__}\n")
         return
+    gc.set_threshold(_GARBAGE)
     from plugrun.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    _leave(run(sys.argv[1:]))
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit without taking the interpreter apart: object by object, 8 ms go to freeing what the kernel frees at once."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # Python has none for a descriptor that came closed
+        try:
+            stream.flush()
+        except OSError:  # nobody reads it any more, or its disk is full
+            code = code or 1
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +13,12 @@ from plugrun.errors import FailedPrecondition, PlugrunError
 from plugrun.lifecycle.end import kill, stop, wait
 from plugrun.lifecycle.start import start
 from plugrun.lifecycle.watch import watching
-from plugrun.oci import attach, keys, monitor
+from plugrun.oci import keys, monitor
 from plugrun.validate import signal_number
 
 if TYPE_CHECKING:
+    import socket
+
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
 
@@ -51,10 +52,18 @@ def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> i
         def connect(handle: monitor.MonitorHandle) -> None:
             lines.append(stack.enter_context(_line(engine, record, handle.monitor_pid)))
 
-        started = start(engine, record.id, connect=connect)
+        started = start(engine, record.id, connect=connect, meanwhile=_import_the_rest)
         if not lines:
             raise FailedPrecondition(f"container {record.name} is already running", hint="use plugrun attach")
         return _follow(engine, started, lines[0], streams, sequence)
+
+
+def _import_the_rest() -> None:
+    """Import what is needed from now on: the runtime is at work for 25 ms, and this takes 8 of them."""
+    import shutil  # noqa: F401
+
+    from plugrun.lifecycle import remove  # noqa: F401
+    from plugrun.oci import attach  # noqa: F401
 
 
 def attach_to(engine: Engine, record: ContainerRecord, streams: Streams) -> int:
@@ -87,6 +96,8 @@ def _line(engine: Engine, record: ContainerRecord, monitor_pid: int) -> Iterator
 
 
 def _follow(engine: Engine, record: ContainerRecord, line: _Line, streams: Streams, sequence: bytes) -> int:
+    from plugrun.oci import attach
+
     config, bundle = record.config, engine.paths.run(record.id)
 
     def forward(number: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import os
 import re
 
 from plugrun.errors import InvalidArgument
@@ -35,5 +35,8 @@ def check(name: str) -> str:
 
 def suggest() -> str:
     """Return a random name such as ``calm_heron``; it may be taken."""
-    choose = random.choice
-    return f"{choose(_QUALITIES.split())}_{choose(_NOUNS.split())}"
+    return f"{_any_of(_QUALITIES.split())}_{_any_of(_NOUNS.split())}"
+
+
+def _any_of(words: list[str]) -> str:
+    return words[int.from_bytes(os.urandom(4)) % len(words)]

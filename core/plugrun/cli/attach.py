@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import argument, option
 from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle.state import is_running
 
 
 def attach(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="CONTAINER", show_default=False)],
-    no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Leave its stdin alone.")] = False,
-    detach_keys: Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
-    sig_proxy: Annotated[bool, typer.Option(help="Pass signals on to the container.")] = True,
+    common: Globals,
+    name: Annotated[str, argument("CONTAINER")],
+    no_stdin: Annotated[bool, option("--no-stdin", help="Leave its stdin alone.")] = False,
+    detach_keys: Annotated[str, option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
+    sig_proxy: Annotated[bool, option(help="Pass signals on to the container.")] = True,
 ) -> int:
     """Attach to a running container; returns its exit code, or 0 after the detach keys."""
     from plugrun.foreground import Streams, attach_to
 
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         record = opened.containers.find(name)
         if not is_running(record):
             raise FailedPrecondition(f"container {name} is not running", hint=f"start it: plugrun start -a {name}")

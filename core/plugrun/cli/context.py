@@ -4,43 +4,36 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from plugrun import paths
+from plugrun.cli.params import option
 
 if TYPE_CHECKING:
-    import typer
-
     from plugrun.engine import Engine
 
 
 class Globals(NamedTuple):
     """The options before the command's name."""
 
-    root: str | None = None
-    run_root: str | None = None
-    storage: str | None = None
-    network: str | None = None
-    runtime: str | None = None
-    debug: bool = False
-
-
-def global_options(ctx: typer.Context) -> Globals:
-    """Return the global options of this command line."""
-    found = ctx.find_root().obj
-    return found if isinstance(found, Globals) else Globals()
+    storage: Annotated[str | None, option(help="Storage driver of new containers.", metavar="DRIVER")] = None
+    net: Annotated[str | None, option(help="Network of new containers.", metavar="NETWORK")] = None
+    root: Annotated[str | None, option(help="Where images and containers are kept.", metavar="DIR")] = None
+    runroot: Annotated[str | None, option(help="Where run-time state is kept.", metavar="DIR")] = None
+    runtime: Annotated[str | None, option(help="OCI runtime, by name or path.", metavar="RUNTIME")] = None
+    debug: Annotated[bool, option("--debug", "-D", help="Show where errors come from.")] = False
+    version: Annotated[bool, option("--version", "-v", help="Print the version.")] = False
 
 
 @contextlib.contextmanager
-def engine(ctx: typer.Context, *, changes: bool = True) -> Iterator[Engine]:
+def engine(common: Globals, *, changes: bool = True) -> Iterator[Engine]:
     """Open the engine for one command.
 
     :param changes: whether the command changes something; then what a crash left is settled first.
     """
     from plugrun.engine import Engine
 
-    options = global_options(ctx)
-    where = paths.resolve(options.root, options.run_root)
+    where = paths.resolve(common.root, common.runroot)
     where.ensure()
     opened = Engine(where)
     try:

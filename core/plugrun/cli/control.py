@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from plugrun.cli.context import engine
+from plugrun.cli import text
+from plugrun.cli.context import Globals, engine
 from plugrun.cli.errors import report
+from plugrun.cli.params import argument, option
 from plugrun.errors import PlugrunError
 from plugrun.validate import signal_number
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
 
-_Names = Annotated[list[str], typer.Argument(metavar="CONTAINER...", show_default=False)]
-_Keys = Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")]
+_Names = Annotated[list[str], argument("CONTAINER...")]
+_Keys = Annotated[str, option(help="Keys that leave it running.", metavar="KEYS")]
 
 
 def start(
-    ctx: typer.Context,
+    common: Globals,
     names: _Names,
-    attach: Annotated[bool, typer.Option("--attach", "-a", help="Attach to it.")] = False,
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Attach its stdin too.")] = False,
+    attach: Annotated[bool, option("--attach", "-a", help="Attach to it.")] = False,
+    interactive: Annotated[bool, option("--interactive", "-i", help="Attach its stdin too.")] = False,
     detach_keys: _Keys = "ctrl-p,ctrl-q",
 ) -> int:
     """Start containers."""
     from plugrun.lifecycle import start as lifecycle
 
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         if (attach or interactive) and len(names) == 1:
             from plugrun.foreground import Streams, run_attached
 
@@ -40,12 +40,12 @@ def start(
 
 
 def stop(
-    ctx: typer.Context,
+    common: Globals,
     names: _Names,
     time: Annotated[
-        int | None, typer.Option("--time", "--timeout", "-t", help="Seconds before it is killed.", metavar="SECONDS")
+        int | None, option("--time", "--timeout", "-t", help="Seconds before it is killed.", metavar="SECONDS")
     ] = None,
-    signal: Annotated[str | None, typer.Option("--signal", "-s", help="Signal to send first.")] = None,
+    signal: Annotated[str | None, option("--signal", "-s", help="Signal to send first.")] = None,
 ) -> int:
     """Stop containers: their stop signal first, SIGKILL when that does not help."""
     from plugrun.lifecycle import end
@@ -54,51 +54,51 @@ def stop(
         seconds = record.config.stop_timeout if time is None else time
         end.stop(opened, record, seconds, signal_number(signal or record.config.stop_signal))
 
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         return _each(opened, names, one)
 
 
 def kill(
-    ctx: typer.Context,
+    common: Globals,
     names: _Names,
-    signal: Annotated[str, typer.Option("--signal", "-s", help="Signal to send.")] = "KILL",
+    signal: Annotated[str, option("--signal", "-s", help="Signal to send.")] = "KILL",
 ) -> int:
     """Send a signal to containers, SIGKILL unless told otherwise."""
     from plugrun.lifecycle import end
 
     number = signal_number(signal)
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         return _each(opened, names, lambda record: end.kill(opened, record, number))
 
 
-def wait(ctx: typer.Context, names: _Names) -> int:
+def wait(common: Globals, names: _Names) -> int:
     """Wait for containers to end; print their exit codes."""
     from plugrun.lifecycle import end
 
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         return _each(opened, names, lambda record: end.wait(opened, record))
 
 
 def rm(
-    ctx: typer.Context,
+    common: Globals,
     names: _Names,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Kill them first if they run.")] = False,
+    force: Annotated[bool, option("--force", "-f", help="Kill them first if they run.")] = False,
 ) -> int:
     """Remove containers."""
     from plugrun.errors import NotFound
     from plugrun.lifecycle.remove import remove
 
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         return _each(
             opened, names, lambda record: remove(opened, record, force=force), ignore=NotFound if force else None
         )
 
 
-def cleanup(ctx: typer.Context, name: str) -> None:
+def cleanup(common: Globals, name: Annotated[str, argument("CONTAINER")]) -> None:
     """Release what an ended container holds; its monitor calls this."""
     from plugrun.lifecycle.end import clean_up
 
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         clean_up(opened, name)
 
 
@@ -123,5 +123,5 @@ def _each(
             report(error)
             failed = 1
         else:
-            typer.echo(str(result) if isinstance(result, int) else name)
+            text.say(str(result) if isinstance(result, int) else name)
     return failed

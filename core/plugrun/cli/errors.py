@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import typer
-
 from plugrun.cli.text import printable
 from plugrun.errors import CommandNotExecutable, CommandNotFound, PlugrunError
 
@@ -14,7 +12,6 @@ ENGINE_ERROR = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-_UsageError = typer.BadParameter.__bases__[0]  # the public name of its base differs between Typer's versions
 _CREATES = {"run", "create"}
 
 
@@ -25,7 +22,7 @@ def exit_code_for(error: Exception, command: str) -> int:
             return NOT_FOUND
         if isinstance(single, CommandNotExecutable):
             return NOT_EXECUTABLE
-    if isinstance(error, _UsageError) or command in _CREATES:
+    if _is_usage_error(error) or command in _CREATES:
         return ENGINE_ERROR
     return 1
 
@@ -45,13 +42,20 @@ def _sentence(error: Exception) -> str:
     notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     if isinstance(error, PlugrunError):
         return f"{error}{notes}" + (f"; {error.hint}" if error.hint else "")
-    if isinstance(error, _UsageError):
+    if _is_usage_error(error):
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "plugrun"
         return f"{error.format_message()} (see {where} --help)"  # type: ignore[attr-defined]
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(filter(None, (str(error.filename or ""), error.strerror))) + notes
     return f"internal error: {type(error).__name__}: {error}{notes}; run it again with --debug and report what it shows"
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether Typer complains of the command line; it does only when it has been imported."""
+    typer = sys.modules.get("typer")
+    # The public name of the base class differs between Typer's versions.
+    return typer is not None and isinstance(error, typer.BadParameter.__bases__[0])
 
 
 def _flat(error: BaseException) -> list[Exception]:

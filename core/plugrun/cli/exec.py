@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 from plugrun.cli import parse
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import argument, option
 
 
 def exec_(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="CONTAINER", show_default=False)],
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND [ARG]...", show_default=False)],
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Do not wait for it.")] = False,
-    interactive: Annotated[bool, typer.Option("--interactive", "-i", help="Give it our stdin.")] = False,
-    tty: Annotated[bool, typer.Option("--tty", "-t", help="Give it a terminal.")] = False,
+    common: Globals,
+    name: Annotated[str, argument("CONTAINER")],
+    command: Annotated[list[str], argument("COMMAND [ARG]...")],
+    detach: Annotated[bool, option("--detach", "-d", help="Do not wait for it.")] = False,
+    interactive: Annotated[bool, option("--interactive", "-i", help="Give it our stdin.")] = False,
+    tty: Annotated[bool, option("--tty", "-t", help="Give it a terminal.")] = False,
     env: Annotated[
-        list[str] | None, typer.Option("--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]")
+        list[str] | None, option("--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]")
     ] = None,
-    env_file: Annotated[list[str] | None, typer.Option(help="File of variables, one a line.", metavar="FILE")] = None,
-    user: Annotated[str | None, typer.Option("--user", "-u", help="User.", metavar="USER[:GROUP]")] = None,
-    workdir: Annotated[str | None, typer.Option("--workdir", "-w", help="Working directory.", metavar="DIR")] = None,
-    detach_keys: Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
+    env_file: Annotated[list[str] | None, option(help="File of variables, one a line.", metavar="FILE")] = None,
+    user: Annotated[str | None, option("--user", "-u", help="User.", metavar="USER[:GROUP]")] = None,
+    workdir: Annotated[str | None, option("--workdir", "-w", help="Working directory.", metavar="DIR")] = None,
+    detach_keys: Annotated[str, option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
 ) -> int:
     """Execute a command in a running container."""
     from plugrun.lifecycle.execute import Execution, prepare
@@ -41,7 +40,7 @@ def exec_(
     )
     if not detach:
         parse.require_terminal(tty=tty, stdin=interactive)
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         request = prepare(opened, opened.containers.find(name), what)
         if detach:
             session.exec_detached(request)

@@ -8,11 +8,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plugrun.cli import text
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
 from plugrun.cli.errors import report
+from plugrun.cli.params import argument, option
 from plugrun.errors import InvalidArgument, PlugrunError
 from plugrun.images import digest as digests
 from plugrun.images import reference
@@ -30,29 +29,27 @@ _COLUMNS = {
     "Size": "SIZE",
 }
 _NONE = "<none>"
-_Format = Annotated[
-    str | None, typer.Option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")
-]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
 
 
 def ls(
-    ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME[:TAG]]", help="Show this image only.")] = None,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="For Docker's sake: all are shown anyway.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show ids only.")] = False,
-    digests_: Annotated[bool, typer.Option("--digests", help="Show digests.")] = False,
-    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Show ids whole.")] = False,
+    common: Globals,
+    name: Annotated[str | None, argument("[NAME[:TAG]]", help="Show this image only.")] = None,
+    all_: Annotated[bool, option("--all", "-a", help="For Docker's sake: all are shown anyway.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Show ids only.")] = False,
+    digests_: Annotated[bool, option("--digests", help="Show digests.")] = False,
+    no_trunc: Annotated[bool, option("--no-trunc", help="Show ids whole.")] = False,
     filters: Annotated[
         list[str] | None,
-        typer.Option("--filter", "-f", help="reference=PATTERN, label=KEY[=VALUE], dangling=true.", metavar="FILTER"),
+        option("--filter", "-f", help="reference=PATTERN, label=KEY[=VALUE], dangling=true.", metavar="FILTER"),
     ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
     ] = None,
 ) -> None:
     """List images."""
     del all_
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         images = opened.images.list(damaged=lambda what: opened.warn(text.printable(what)))
     patterns = [*(filters or ()), *([f"reference={name}"] if name else ())]
     rows = [
@@ -65,51 +62,51 @@ def ls(
     columns = {field: heading for field, heading in _COLUMNS.items() if digests_ or field != "Digest"}
     shown = "\n".join(dict.fromkeys(row["ID"] for row in rows)) if quiet else text.render(rows, format_, columns)
     if shown:
-        typer.echo(shown)
+        text.say(shown)
 
 
 def load(
-    ctx: typer.Context,
+    common: Globals,
     source: Annotated[
-        str | None, typer.Option("--input", "-i", help="Archive or OCI layout directory.", metavar="FILE")
+        str | None, option("--input", "-i", help="Archive or OCI layout directory.", metavar="FILE")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Print nothing.")] = False,
 ) -> None:
     """Add images from an archive (docker save, OCI) or an OCI layout directory; from stdin if no file is named."""
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         loaded = opened.images.load(None if source == "-" else source)
     for image in () if quiet else loaded:
-        typer.echo("\n".join(map(text.printable, _loaded(image))))
+        text.say("\n".join(map(text.printable, _loaded(image))))
 
 
 def import_(
-    ctx: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="FILE|-", show_default=False)],
-    name: Annotated[str, typer.Argument(metavar="[NAME[:TAG]]", show_default=False)] = "",
+    common: Globals,
+    source: Annotated[str, argument("FILE|-")],
+    name: Annotated[str, argument("[NAME[:TAG]]")] = "",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--change", "-c", help="Dockerfile instruction, e.g. 'CMD [\"sh\"]'.", metavar="INSTRUCTION"),
+        option("--change", "-c", help="Dockerfile instruction, e.g. 'CMD [\"sh\"]'.", metavar="INSTRUCTION"),
     ] = None,
-    message: Annotated[str, typer.Option("--message", "-m", help="Comment for the history.", metavar="TEXT")] = "",
-    platform: Annotated[str, typer.Option(help="os/architecture[/variant].", metavar="PLATFORM")] = "",
+    message: Annotated[str, option("--message", "-m", help="Comment for the history.", metavar="TEXT")] = "",
+    platform: Annotated[str, option(help="os/architecture[/variant].", metavar="PLATFORM")] = "",
 ) -> None:
     """Make an image from a tar of a root file system; print its id."""
     from plugrun.images.importer import ImportOptions
 
     options = ImportOptions(reference=name, changes=tuple(changes or ()), message=message, platform=platform)
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         image = opened.images.import_tar(None if source == "-" else source, options)
-    typer.echo(image.id)
+    text.say(image.id)
 
 
 def rm(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="IMAGE...", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", "-f", help="Also when named twice, or in use.")] = False,
+    common: Globals,
+    names: Annotated[list[str], argument("IMAGE...")],
+    force: Annotated[bool, option("--force", "-f", help="Also when named twice, or in use.")] = False,
 ) -> int:
     """Remove images: a name, and with the last name the image."""
     failed = 0
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         for name in names:
             try:
                 removed = opened.images.remove(name, force=force, in_use=opened.containers.using_image)
@@ -118,19 +115,19 @@ def rm(
                 failed = 1
                 continue
             for one in removed:
-                typer.echo(f"Untagged: {_familiar(one.untagged)}" if one.untagged else f"Deleted: {one.deleted}")
+                text.say(f"Untagged: {_familiar(one.untagged)}" if one.untagged else f"Deleted: {one.deleted}")
         _free_layers(opened)
     return failed
 
 
 def inspect(
-    ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="IMAGE...", show_default=False)],
+    common: Globals,
+    names: Annotated[list[str], argument("IMAGE...")],
     format_: _Format = None,
 ) -> int:
     """Show everything known about images."""
     found, failed = [], 0
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         for name in names:
             try:
                 found.append(details(opened.images.resolve(name)))
@@ -138,9 +135,9 @@ def inspect(
                 report(error)
                 failed = 1
     if format_ in {None, "json"}:
-        typer.echo(json.dumps(found, indent=None if format_ else 4))
+        text.say(json.dumps(found, indent=None if format_ else 4))
     else:
-        typer.echo("\n".join(text.fill(str(format_), value) for value in found))
+        text.say("\n".join(text.fill(str(format_), value) for value in found))
     return failed
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plugrun.cli import text
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
 from plugrun.cli.errors import report
+from plugrun.cli.params import argument, option
 from plugrun.container import Status
 from plugrun.errors import InvalidArgument, NotFound, PlugrunError
 from plugrun.lifecycle.state import is_running
@@ -20,39 +19,37 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerConfig, ContainerRecord
     from plugrun.engine import Engine
 
-_Names = Annotated[list[str], typer.Argument(metavar="NAME...", show_default=False)]
-_Format = Annotated[
-    str | None, typer.Option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")
-]
+_Names = Annotated[list[str], argument("NAME...")]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
 
 
 def inspect(
-    ctx: typer.Context,
+    common: Globals,
     names: _Names,
     format_: _Format = None,
-    type_: Annotated[str | None, typer.Option("--type", help="container or image.", metavar="TYPE")] = None,
+    type_: Annotated[str | None, option("--type", help="container or image.", metavar="TYPE")] = None,
 ) -> int:
     """Show everything known about containers or images."""
     finders = {"container": _container, "image": _image}
     if type_ is not None and type_ not in finders:
         raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container or image")
     chosen = [finders[type_]] if type_ else list(finders.values())
-    return _show(ctx, names, chosen, format_)
+    return _show(common, names, chosen, format_)
 
 
-def inspect_container(ctx: typer.Context, names: _Names, format_: _Format = None) -> int:
+def inspect_container(common: Globals, names: _Names, format_: _Format = None) -> int:
     """Show everything known about containers."""
-    return _show(ctx, names, [_container], format_)
+    return _show(common, names, [_container], format_)
 
 
 def _show(
-    ctx: typer.Context,
+    common: Globals,
     names: list[str],
     finders: Sequence[Callable[[Engine, str], dict[str, Any]]],
     template: str | None,
 ) -> int:
     found, failed = [], 0
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         for name in names:
             try:
                 found.append(_first(opened, name, finders))
@@ -60,10 +57,10 @@ def _show(
                 report(error)
                 failed = 1
     if template in {None, "json"}:
-        typer.echo(json.dumps(found, indent=None if template else 4))
+        text.say(json.dumps(found, indent=None if template else 4))
     else:
         for value in found:
-            typer.echo(text.fill(str(template), value))
+            text.say(text.fill(str(template), value))
     return failed
 
 

@@ -6,21 +6,20 @@ import os
 import sys
 from typing import Annotated
 
-import typer
-
 from plugrun import processes
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import argument, option
 from plugrun.errors import InvalidArgument
 
 
 def logs(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="CONTAINER", show_default=False)],
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the container ends.")] = False,
-    tail: Annotated[str, typer.Option("--tail", "-n", help="Lines from the end.", metavar="N|all")] = "all",
-    since: Annotated[str | None, typer.Option(help="Leave out what is older.", metavar="TIME")] = None,
-    until: Annotated[str | None, typer.Option(help="Leave out what is newer.", metavar="TIME")] = None,
-    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Show when each line came.")] = False,
+    common: Globals,
+    name: Annotated[str, argument("CONTAINER")],
+    follow: Annotated[bool, option("--follow", "-f", help="Go on until the container ends.")] = False,
+    tail: Annotated[str, option("--tail", "-n", help="Lines from the end.", metavar="N|all")] = "all",
+    since: Annotated[str | None, option(help="Leave out what is older.", metavar="TIME")] = None,
+    until: Annotated[str | None, option(help="Leave out what is newer.", metavar="TIME")] = None,
+    timestamps: Annotated[bool, option("--timestamps", "-t", help="Show when each line came.")] = False,
 ) -> None:
     """Show what a container has written to its stdout and stderr."""
     from plugrun import logs as records
@@ -28,7 +27,7 @@ def logs(
 
     count = _count(tail)
     start, end = (parse_when(text) if text else None for text in (since, until))
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         record = opened.containers.find(name)
         path = opened.paths.container(record.id) / "container.log"
         if not path.exists():  # it has never been started

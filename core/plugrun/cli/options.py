@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
-
-import typer
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from plugrun import validate
 from plugrun.cli import parse
+from plugrun.cli.params import option
 from plugrun.container import Resources
 from plugrun.request import ContainerRequest
 
@@ -25,83 +21,83 @@ _LIMITS = "Limits"
 _SECURITY = "Security"
 
 
-def _option(panel: str, *names: str, help: str, metavar: str | None = None) -> Any:  # noqa: A002 - Typer's word
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
-
-
 class ContainerOptions(NamedTuple):
     """One field an option, in the order of the help; the names and meanings are Docker's."""
 
-    name: Annotated[str | None, _option(_NAMING, "--name", help="Name of the container.")] = None
-    hostname: Annotated[str | None, _option(_NAMING, "--hostname", "-h", help="Host name inside.")] = None
+    name: Annotated[str | None, option("--name", help="Name of the container.", panel=_NAMING)] = None
+    hostname: Annotated[str | None, option("--hostname", "-h", help="Host name inside.", panel=_NAMING)] = None
     label: Annotated[
-        list[str] | None, _option(_NAMING, "--label", "-l", help="Label of the container.", metavar="KEY=VALUE")
+        list[str] | None, option("--label", "-l", help="Label of the container.", metavar="KEY=VALUE", panel=_NAMING)
     ] = None
 
-    storage: Annotated[str | None, _option(_DRIVERS, "--storage", help="Storage driver.", metavar="DRIVER")] = None
+    storage: Annotated[str | None, option("--storage", help="Storage driver.", metavar="DRIVER", panel=_DRIVERS)] = None
     storage_opt: Annotated[
-        list[str] | None, _option(_DRIVERS, "--storage-opt", help="Option of it.", metavar="KEY=VALUE")
+        list[str] | None, option("--storage-opt", help="Option of it.", metavar="KEY=VALUE", panel=_DRIVERS)
     ] = None
-    net: Annotated[str | None, _option(_DRIVERS, "--net", "--network", help="Network driver.", metavar="NETWORK")] = (
-        None
-    )
-    net_opt: Annotated[list[str] | None, _option(_DRIVERS, "--net-opt", help="Option of it.", metavar="KEY=VALUE")] = (
-        None
-    )
+    net: Annotated[
+        str | None, option("--net", "--network", help="Network driver.", metavar="NETWORK", panel=_DRIVERS)
+    ] = None
+    net_opt: Annotated[
+        list[str] | None, option("--net-opt", help="Option of it.", metavar="KEY=VALUE", panel=_DRIVERS)
+    ] = None
     runtime: Annotated[
-        str | None, _option(_DRIVERS, "--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME")
+        str | None, option("--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME", panel=_DRIVERS)
     ] = None
 
-    tty: Annotated[bool, _option(_PROCESS, "--tty", "-t", help="Give it a terminal.")] = False
-    interactive: Annotated[bool, _option(_PROCESS, "--interactive", "-i", help="Keep its stdin open.")] = False
+    tty: Annotated[bool, option("--tty", "-t", help="Give it a terminal.", panel=_PROCESS)] = False
+    interactive: Annotated[bool, option("--interactive", "-i", help="Keep its stdin open.", panel=_PROCESS)] = False
     entrypoint: Annotated[
-        str | None, _option(_PROCESS, "--entrypoint", help="Replace the image's entry point; '' for none.")
+        str | None, option("--entrypoint", help="Replace the image's entry point; '' for none.", panel=_PROCESS)
     ] = None
     env: Annotated[
-        list[str] | None, _option(_PROCESS, "--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]")
+        list[str] | None, option("--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]", panel=_PROCESS)
     ] = None
     env_file: Annotated[
-        list[str] | None, _option(_PROCESS, "--env-file", help="File of variables, one a line.", metavar="FILE")
+        list[str] | None, option("--env-file", help="File of variables, one a line.", metavar="FILE", panel=_PROCESS)
     ] = None
-    workdir: Annotated[str | None, _option(_PROCESS, "--workdir", "-w", help="Working directory.")] = None
-    user: Annotated[str | None, _option(_PROCESS, "--user", "-u", help="User.", metavar="USER[:GROUP]")] = None
-    init: Annotated[bool, _option(_PROCESS, "--init", help="Run an init that reaps and forwards signals.")] = False
-    stop_signal: Annotated[str | None, _option(_PROCESS, "--stop-signal", help="Signal that stops it.")] = None
+    workdir: Annotated[str | None, option("--workdir", "-w", help="Working directory.", panel=_PROCESS)] = None
+    user: Annotated[str | None, option("--user", "-u", help="User.", metavar="USER[:GROUP]", panel=_PROCESS)] = None
+    init: Annotated[bool, option("--init", help="Run an init that reaps and forwards signals.", panel=_PROCESS)] = False
+    stop_signal: Annotated[str | None, option("--stop-signal", help="Signal that stops it.", panel=_PROCESS)] = None
     stop_timeout: Annotated[
-        int | None, _option(_PROCESS, "--stop-timeout", help="Seconds before it is killed.", metavar="SECONDS")
+        int | None, option("--stop-timeout", help="Seconds before it is killed.", metavar="SECONDS", panel=_PROCESS)
     ] = None
 
     volume: Annotated[
-        list[str] | None, _option(_FILES, "--volume", "-v", help="Bind a host path.", metavar="SOURCE:TARGET[:ro]")
+        list[str] | None, option("--volume", "-v", help="Bind a host path.", metavar="SOURCE:TARGET[:ro]", panel=_FILES)
     ] = None
     tmpfs: Annotated[
-        list[str] | None, _option(_FILES, "--tmpfs", help="Mount a tmpfs.", metavar="TARGET[:OPTIONS]")
+        list[str] | None, option("--tmpfs", help="Mount a tmpfs.", metavar="TARGET[:OPTIONS]", panel=_FILES)
     ] = None
-    read_only: Annotated[bool, _option(_FILES, "--read-only", help="Make its root file system read-only.")] = False
-    shm_size: Annotated[str | None, _option(_FILES, "--shm-size", help="Size of /dev/shm.", metavar="BYTES")] = None
+    read_only: Annotated[bool, option("--read-only", help="Make its root file system read-only.", panel=_FILES)] = False
+    shm_size: Annotated[str | None, option("--shm-size", help="Size of /dev/shm.", metavar="BYTES", panel=_FILES)] = (
+        None
+    )
 
-    memory: Annotated[str | None, _option(_LIMITS, "--memory", "-m", help="Memory limit.", metavar="BYTES")] = None
+    memory: Annotated[str | None, option("--memory", "-m", help="Memory limit.", metavar="BYTES", panel=_LIMITS)] = None
     memory_swap: Annotated[
-        str | None, _option(_LIMITS, "--memory-swap", help="Memory and swap; -1 for no limit.", metavar="BYTES")
+        str | None, option("--memory-swap", help="Memory and swap; -1 for no limit.", metavar="BYTES", panel=_LIMITS)
     ] = None
-    cpus: Annotated[str | None, _option(_LIMITS, "--cpus", help="Number of CPUs, e.g. 1.5.", metavar="NUMBER")] = None
+    cpus: Annotated[str | None, option("--cpus", help="Number of CPUs, e.g. 1.5.", metavar="NUMBER", panel=_LIMITS)] = (
+        None
+    )
     pids_limit: Annotated[
-        int | None, _option(_LIMITS, "--pids-limit", help="Number of tasks; -1 for no limit.", metavar="NUMBER")
+        int | None, option("--pids-limit", help="Number of tasks; -1 for no limit.", metavar="NUMBER", panel=_LIMITS)
     ] = None
     ulimit: Annotated[
-        list[str] | None, _option(_LIMITS, "--ulimit", help="Resource limit.", metavar="NAME=SOFT[:HARD]")
+        list[str] | None, option("--ulimit", help="Resource limit.", metavar="NAME=SOFT[:HARD]", panel=_LIMITS)
     ] = None
 
-    cap_add: Annotated[list[str] | None, _option(_SECURITY, "--cap-add", help="Add a capability.")] = None
-    cap_drop: Annotated[list[str] | None, _option(_SECURITY, "--cap-drop", help="Drop a capability.")] = None
+    cap_add: Annotated[list[str] | None, option("--cap-add", help="Add a capability.", panel=_SECURITY)] = None
+    cap_drop: Annotated[list[str] | None, option("--cap-drop", help="Drop a capability.", panel=_SECURITY)] = None
     security_opt: Annotated[
         list[str] | None,
-        _option(_SECURITY, "--security-opt", help="no-new-privileges, seccomp=FILE or seccomp=unconfined."),
+        option("--security-opt", help="no-new-privileges, seccomp=FILE or seccomp=unconfined.", panel=_SECURITY),
     ] = None
-    privileged: Annotated[bool, _option(_SECURITY, "--privileged", help="Give it all rights of the host.")] = False
+    privileged: Annotated[bool, option("--privileged", help="Give it all rights of the host.", panel=_SECURITY)] = False
 
     def request(
-        self, image: str, command: list[str], options: Globals, *, auto_remove: bool = False
+        self, image: str, command: list[str], common: Globals, *, auto_remove: bool = False
     ) -> ContainerRequest:
         """Turn the texts into a request.
 
@@ -137,35 +133,9 @@ class ContainerOptions(NamedTuple):
             stop_signal=parse.optional(parse.stop_signal, self.stop_signal),
             stop_timeout=self.stop_timeout,
             auto_remove=auto_remove,
-            storage=self.storage or options.storage,
+            storage=self.storage or common.storage,
             storage_options=parse.driver_options(self.storage_opt or [], "--storage-opt"),
-            network=self.net or options.network,
+            network=self.net or common.net,
             network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
-            runtime=self.runtime or options.runtime,
+            runtime=self.runtime or common.runtime,
         )
-
-
-def container_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command every field of :class:`ContainerOptions` as an option, handed over as one ``options`` argument.
-
-    Typer reads options from a function's signature; this writes that signature, so that ``run`` and ``create`` cannot
-    drift apart.
-    """
-    own = list(inspect.signature(function, eval_str=True).parameters.values())
-    hints = get_type_hints(ContainerOptions, include_extras=True)
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    shared = [
-        inspect.Parameter(name, keyword, default=default, annotation=hints[name])
-        for name, default in ContainerOptions._field_defaults.items()
-    ]
-    names = {parameter.name for parameter in shared}
-
-    @functools.wraps(function)
-    def command(**values: Any) -> Any:
-        chosen = ContainerOptions(**{name: values.pop(name) for name in names})
-        return function(**values, options=chosen)
-
-    kept = [parameter.replace(kind=keyword) for parameter in own if parameter.name != "options"]
-    command.__signature__ = inspect.Signature([*kept, *shared])  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *shared)}
-    return command

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plugrun.cli import text
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,14 +18,14 @@ _COLUMNS = {"Name": "NAME", "Kind": "KIND", "Dist": "DIST", "Version": "VERSION"
 
 
 def ls(
-    ctx: typer.Context,
+    common: Globals,
     format_: Annotated[
-        str | None, typer.Option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
     ] = None,
 ) -> None:
     """List the installed drivers: whether each works here, or why not."""
-    with engine(ctx, changes=False) as opened:
-        typer.echo(text.render(rows(opened), format_, _COLUMNS))
+    with engine(common, changes=False) as opened:
+        text.say(text.render(rows(opened), format_, _COLUMNS))
 
 
 def rows(opened: Engine) -> list[dict[str, Any]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plugrun.cli import text
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import option
 from plugrun.container import Status
 from plugrun.lifecycle.state import is_running
 
@@ -29,18 +28,18 @@ _COMMAND_WIDTH = 20
 
 
 def ps(
-    ctx: typer.Context,
-    all_: Annotated[bool, typer.Option("--all", "-a", help="Show those that do not run, too.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show ids only.")] = False,
-    last: Annotated[int, typer.Option("--last", "-n", help="Show the newest N, in any state.", metavar="N")] = -1,
-    latest: Annotated[bool, typer.Option("--latest", "-l", help="Show the newest, in any state.")] = False,
-    no_trunc: Annotated[bool, typer.Option("--no-trunc", help="Show ids and commands whole.")] = False,
+    common: Globals,
+    all_: Annotated[bool, option("--all", "-a", help="Show those that do not run, too.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Show ids only.")] = False,
+    last: Annotated[int, option("--last", "-n", help="Show the newest N, in any state.", metavar="N")] = -1,
+    latest: Annotated[bool, option("--latest", "-l", help="Show the newest, in any state.")] = False,
+    no_trunc: Annotated[bool, option("--no-trunc", help="Show ids and commands whole.")] = False,
     format_: Annotated[
-        str | None, typer.Option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
     ] = None,
 ) -> None:
     """List containers."""
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         records = opened.containers.all()
     count = 1 if latest else last
     if count >= 0:
@@ -50,7 +49,7 @@ def ps(
     rows = [_row(record, whole=no_trunc) for record in records]
     shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, _COLUMNS)
     if shown:
-        typer.echo(shown)
+        text.say(shown)
 
 
 def _row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:

@@ -5,67 +5,65 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-import typer
-
-from plugrun.cli.context import engine, global_options
-from plugrun.cli.options import ContainerOptions, container_options
+from plugrun.cli import text
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.options import ContainerOptions  # noqa: TC001 - read at run time, by params.parameters
+from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
 from plugrun.errors import AlreadyExists, PlugrunError
 
-_Image = Annotated[str, typer.Argument(metavar="IMAGE", show_default=False)]
-_Command = Annotated[list[str] | None, typer.Argument(metavar="[COMMAND] [ARG]...", show_default=False)]
+_Image = Annotated[str, argument("IMAGE")]
+_Command = Annotated[list[str] | None, argument("[COMMAND] [ARG]...")]
 
 
-@container_options
 def create(
-    ctx: typer.Context,
+    common: Globals,
     options: ContainerOptions,
     image: _Image,
     command: _Command = None,
-    cidfile: Annotated[str | None, typer.Option(help="Write the container's id to this file.", metavar="FILE")] = None,
-    rm: Annotated[bool, typer.Option("--rm", help="Remove the container when it ends.")] = False,
+    cidfile: Annotated[str | None, option(help="Write the container's id to this file.", metavar="FILE")] = None,
+    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.")] = False,
 ) -> None:
     """Make a container without starting it; print its id."""
     from plugrun.lifecycle.create import create as make
 
-    request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
+    request = options.request(image, command or [], common, auto_remove=rm)
     _refuse_existing(cidfile)
-    with engine(ctx) as opened, unpacking(image) as progress:
+    with engine(common) as opened, unpacking(image) as progress:
         record = make(opened, request, progress=progress)
     _write_id(cidfile, record.id)
-    typer.echo(record.id)
+    text.say(record.id)
 
 
-@container_options
 def run(
-    ctx: typer.Context,
+    common: Globals,
     options: ContainerOptions,
     image: _Image,
     command: _Command = None,
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Print the id and leave it running.")] = False,
-    rm: Annotated[bool, typer.Option("--rm", help="Remove the container when it ends.")] = False,
-    cidfile: Annotated[str | None, typer.Option(help="Write the container's id to this file.", metavar="FILE")] = None,
-    detach_keys: Annotated[str, typer.Option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
-    sig_proxy: Annotated[bool, typer.Option(help="Pass signals on to the container.")] = True,
+    detach: Annotated[bool, option("--detach", "-d", help="Print the id and leave it running.")] = False,
+    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.")] = False,
+    cidfile: Annotated[str | None, option(help="Write the container's id to this file.", metavar="FILE")] = None,
+    detach_keys: Annotated[str, option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
+    sig_proxy: Annotated[bool, option(help="Pass signals on to the container.")] = True,
 ) -> int:
     """Run a command in a new container."""
     from plugrun.lifecycle.create import create as make
     from plugrun.lifecycle.remove import remove
     from plugrun.lifecycle.start import start
 
-    request = options.request(image, command or [], global_options(ctx), auto_remove=rm)
+    request = options.request(image, command or [], common, auto_remove=rm)
     _refuse_existing(cidfile)
     if not detach:
         require_terminal(tty=options.tty, stdin=options.interactive)
-    with engine(ctx) as opened:
+    with engine(common) as opened:
         with unpacking(image) as progress:
             record = make(opened, request, progress=progress)
         try:
             _write_id(cidfile, record.id)
             if detach:
                 start(opened, record.id)
-                typer.echo(record.id)
+                text.say(record.id)
                 return 0
             from plugrun.foreground import Streams, run_attached
 

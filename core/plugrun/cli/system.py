@@ -6,22 +6,19 @@ import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from plugrun import __version__
 from plugrun.cli import text
-from plugrun.cli.context import engine
+from plugrun.cli.context import Globals, engine
+from plugrun.cli.params import option
 from plugrun.lifecycle.state import is_running
 
 if TYPE_CHECKING:
     from plugrun.engine import Engine
 
-_Format = Annotated[
-    str | None, typer.Option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")
-]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
 
 
-def version(format_: _Format = None) -> None:
+def version(common: Globals, format_: _Format = None) -> None:  # noqa: ARG001 - every command takes it
     """Print the versions of the engine and its plugin API."""
     from plugrun.api import API
 
@@ -29,23 +26,23 @@ def version(format_: _Format = None) -> None:
     _print(facts, format_)
 
 
-def info(ctx: typer.Context, format_: _Format = None) -> None:
+def info(common: Globals, format_: _Format = None) -> None:
     """Show what the engine is made of here: drivers, runtimes, directories, counts."""
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         _print(_facts(opened), format_)
 
 
-def doctor(ctx: typer.Context) -> int:
+def doctor(common: Globals) -> int:
     """Check what the engine needs; say what is missing and what would help.
 
     The exit code is 1 when containers cannot be run.
     """
     from plugrun.doctor import checks
 
-    with engine(ctx, changes=False) as opened:
+    with engine(common, changes=False) as opened:
         found = list(checks(opened))
     rows = [[check.mark, check.what, check.finding] for check in found]
-    typer.echo(text.table(["", "CHECK", "FINDING"], rows))
+    text.say(text.table(["", "CHECK", "FINDING"], rows))
     return 1 if any(check.mark == "fail" for check in found) else 0
 
 
@@ -74,11 +71,11 @@ def _facts(opened: Engine) -> dict[str, Any]:
 
 def _print(facts: dict[str, Any], template: str | None) -> None:
     if template == "json":
-        typer.echo(json.dumps(facts))
+        text.say(json.dumps(facts))
     elif template is not None:
-        typer.echo(text.fill(template, facts))
+        text.say(text.fill(template, facts))
     else:
-        typer.echo("\n".join(_lines(facts, "")))
+        text.say("\n".join(_lines(facts, "")))
 
 
 def _lines(facts: dict[str, Any], indent: str) -> list[str]:

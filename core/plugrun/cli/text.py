@@ -25,6 +25,11 @@ def printable(text: str) -> str:
     )
 
 
+def say(line: str) -> None:
+    """Print a line of a command's answer at once, so that a reader who has gone is noticed here."""
+    print(line, flush=True)
+
+
 def size(number: int) -> str:
     """Return a number of bytes as Docker shows it: decimal units, three significant digits."""
     value, unit = float(number), 0

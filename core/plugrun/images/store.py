@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
-from plugrun.images import garbage, layout, names, reference
+from plugrun.images import layout, names, reference
 from plugrun.images.image import Image, Layer, LoadedImage, Staged, read_image, read_manifest
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ class ImageStore:
                 )
             left = [item for item in entries if item not in victims]
             layout.write_index(self._root, left)
+            from plugrun.images import garbage
+
             garbage.collect(self._root, victims, left)
         return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
 
@@ -227,10 +229,14 @@ class ImageStore:
             layout.write_index(self._root, entries)
             present = {entry.digest for entry in entries}
             if victims := [entry for entry in unneeded if entry.digest not in present]:
+                from plugrun.images import garbage
+
                 garbage.collect(self._root, victims, entries)
         return loaded
 
     def _recover(self) -> None:
+        from plugrun.images import garbage
+
         with self._locked():
             garbage.collect_orphans(self._root)
 

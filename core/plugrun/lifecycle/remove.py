@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from typing import TYPE_CHECKING
 
@@ -47,6 +46,8 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
     except NotFound as error:
         if record.storage not in engine.plugins.storage:
             raise error from None  # the driver is gone, not the layer
+    import shutil
+
     shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
     engine.containers.delete(record.id)
     for path in (engine.paths.watch(record.id), engine.paths.lock(record.id)):

@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 
 def start(
-    engine: Engine, container_id: str, *, connect: Callable[[MonitorHandle], None] | None = None
+    engine: Engine,
+    container_id: str,
+    *,
+    connect: Callable[[MonitorHandle], None] | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> ContainerRecord:
     """Start a container; one that runs already is left as it is.
 
     :param connect: called once the process exists and before it runs.
+    :param meanwhile: see :class:`plugrun.lifecycle.steps.Starting`.
     :post: on failure nothing of the attempt is left but ``error`` in the record.
     :raises CommandNotFound: its command does not exist in its root file system.
     :raises CommandNotExecutable: its command cannot be executed.
@@ -41,17 +46,17 @@ def start(
             end_locked(engine, record)
         if record.status not in {Status.CREATED, Status.EXITED}:
             raise FailedPrecondition(f"container {record.name} is {record.status}, it cannot be started")
-        _bring_up(engine, record, connect)
+        _bring_up(Starting(engine, record, connect, meanwhile))
         engine.notify(Event.STARTED, record)
     return record
 
 
-def _bring_up(engine: Engine, record: ContainerRecord, connect: Callable[[MonitorHandle], None] | None) -> None:
+def _bring_up(at: Starting) -> None:
+    engine, record = at.engine, at.record
     before = record.status
     record.status, record.error = Status.STARTING, ""
     record.boot_id = processes.boot_id()
     engine.containers.update(record)
-    at = Starting(engine, record, connect)
     try:
         with Undo(f"starting container {record.name}") as undo:
             for step in STEPS:

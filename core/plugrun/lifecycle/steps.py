@@ -6,10 +6,8 @@ none at all, in another process, after a reboot, and twice.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,12 +32,14 @@ class Starting:
     """One container on its way up, or on its way down.
 
     :param connect: called when the process exists but has not begun to run, to attach without missing output.
+    :param meanwhile: called while the monitor and the runtime work, to do what would only cost time afterwards.
     :param netns: network namespace to join, once the network step has decided; ``None`` for the host's.
     """
 
     engine: Engine
     record: ContainerRecord
     connect: Callable[[MonitorHandle], None] | None = None
+    meanwhile: Callable[[], None] | None = None
     netns: str | None = None
 
 
@@ -68,8 +68,13 @@ class RunDirectory:
 
     def release(self, at: Starting) -> None:
         """Remove it; refuses while the root file system is still mounted inside."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             at.engine.paths.rootfs(at.record.id).rmdir()
+        except FileNotFoundError:
+            if not at.engine.paths.run(at.record.id).exists():
+                return
+        import shutil
+
         shutil.rmtree(at.engine.paths.run(at.record.id), ignore_errors=True)
 
 
@@ -128,7 +133,7 @@ class Bundle:
         spec = specification(at)
         path = at.engine.paths.run(at.record.id) / "config.json"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
-            json.dump(spec, stream)
+            stream.write(json.dumps(spec))  # json.dump() would do without the C encoder, 3 ms for this
 
     def release(self, at: Starting) -> None:
         """Nothing: the file goes with the run directory, mount points stay in the container's own layer."""
@@ -157,7 +162,8 @@ class Process:
                 tty=record.config.tty,
                 stdin_open=record.config.stdin_open,
                 exit_command=exit_command(at.engine, record.id),
-            )
+            ),
+            meanwhile=at.meanwhile,
         )
         record.pid, record.pid_start = handle.pid, processes.start_time(handle.pid)
         record.monitor_pid, record.monitor_start = handle.monitor_pid, processes.start_time(handle.monitor_pid)

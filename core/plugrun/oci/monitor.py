@@ -19,6 +19,7 @@ from plugrun.oci.runtime import Runtime, RuntimeClient
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 _END_TIMEOUT = 10.0  # seconds
 _MAX_SIZE = 1000  # conmon refuses larger terminals
@@ -60,9 +61,10 @@ class MonitorHandle(NamedTuple):
     pid: int
 
 
-def create(request: MonitorRequest) -> MonitorHandle:
+def create(request: MonitorRequest, *, meanwhile: Callable[[], None] | None = None) -> MonitorHandle:
     """Start a monitor and let it create the container, which then waits for :meth:`RuntimeClient.start`.
 
+    :param meanwhile: called once while they work.
     :raises CommandNotFound: the container's command does not exist.
     :raises CommandNotExecutable: it cannot be executed.
     :raises Unavailable: conmon is not installed.
@@ -77,6 +79,8 @@ def create(request: MonitorRequest) -> MonitorHandle:
         with conmon.Console(request.run_dir, tty=request.tty) as console:
             argv = [program, *_arguments(request), *console.arguments]
             conmon.launch(argv, sync, cwd=str(request.run_dir), env=console.env)
+            if meanwhile is not None:
+                meanwhile()
             answer, message = sync.receive(conmon.CREATE_TIMEOUT)
             monitor_pid = _started(request, answer, console.complaint(message))
     except BaseException:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 
 from plugrun.api import DriverError, InvalidArgument, SnapshotKind, Unavailable
@@ -85,7 +84,7 @@ class Layout:
 
     def aside(self, place: str, key: str) -> str:
         """Return a path in staging or trash that is not in use and tells whose it is: ``@`` is in no key."""
-        return self.path(place, f"{key.partition('@')[0]}@{secrets.token_hex(4)}")
+        return self.path(place, f"{key.partition('@')[0]}@{os.urandom(4).hex()}")
 
     def leftovers(self, key: str) -> list[str]:
         """Return the paths of what is being made or deleted for a key, or was when a process died."""

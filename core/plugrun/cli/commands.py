@@ -1,0 +1,91 @@
+"""Which commands there are, where each lives, and the heading it stands under in the help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple
+
+RUN = "Run containers"
+LOOK = "Look at containers"
+IMAGES = "Images"
+ENGINE = "Engine"
+
+
+class Entry(NamedTuple):
+    """One command.
+
+    :param target: ``module:function`` in ``plugrun.cli``, imported when called: each command pays only for itself.
+    :param command_last: what follows the first argument belongs to the container's command, whatever it looks like.
+    """
+
+    target: str
+    panel: str | None = None
+    hidden: bool = False
+    command_last: bool = False
+
+    def load(self) -> Callable[..., Any]:
+        """Import the command's function."""
+        module, _, function = self.target.partition(":")
+        found: Callable[..., Any] = getattr(import_module(f"plugrun.cli.{module}"), function)
+        return found
+
+
+class Group(NamedTuple):
+    """Commands under a word of their own, such as ``plugrun image ls``."""
+
+    summary: str
+    entries: Mapping[str, Entry]
+
+
+_CONTAINER = {
+    "create": Entry("run:create", RUN, command_last=True),
+    "run": Entry("run:run", RUN, command_last=True),
+    "start": Entry("control:start", RUN),
+    "stop": Entry("control:stop", RUN),
+    "kill": Entry("control:kill", RUN),
+    "wait": Entry("control:wait", RUN),
+    "rm": Entry("control:rm", RUN),
+    "exec": Entry("exec:exec_", RUN, command_last=True),
+    "attach": Entry("attach:attach", RUN),
+    "logs": Entry("logs:logs", LOOK),
+    "inspect": Entry("inspect:inspect_container", LOOK),
+}
+GROUPS: Mapping[str, Group] = {
+    "container": Group(
+        "Work with containers.",
+        {**_CONTAINER, "ls": Entry("ps:ps", LOOK), "cleanup": Entry("control:cleanup", hidden=True)},
+    ),
+    "image": Group(
+        "Work with images.",
+        {
+            "ls": Entry("images:ls"),
+            "load": Entry("images:load"),
+            "import": Entry("images:import_"),
+            "inspect": Entry("images:inspect"),
+            "rm": Entry("images:rm"),
+        },
+    ),
+    "plugin": Group("See the installed drivers.", {"ls": Entry("plugin:ls")}),
+}
+TOP: Mapping[str, Entry] = {
+    **_CONTAINER,
+    "ps": Entry("ps:ps", LOOK),
+    "inspect": Entry("inspect:inspect", LOOK),
+    "images": Entry("images:ls", IMAGES),
+    "load": Entry("images:load", IMAGES),
+    "import": Entry("images:import_", IMAGES),
+    "rmi": Entry("images:rm", IMAGES),
+    "info": Entry("system:info", ENGINE),
+    "doctor": Entry("system:doctor", ENGINE),
+    "version": Entry("system:version", ENGINE),
+}
+
+
+def find(words: list[str]) -> tuple[Entry, list[str]] | None:
+    """Return the command that a line begins with and the words after it; ``None`` if it begins with none of ours."""
+    if words[:1] and words[0] in TOP:
+        return TOP[words[0]], words[1:]
+    group = GROUPS.get(words[0]) if words else None
+    entry = group.entries.get(words[1]) if group and len(words) > 1 else None
+    return (entry, words[2:]) if entry else None

@@ -39,6 +39,11 @@ class Paths:
         """The OCI runtime's ``--root``."""
         return self.run_root / "runtime"
 
+    @cached_property
+    def filters(self) -> Path:
+        """Compiled system call filters."""
+        return self.run_root / "filters"
+
     def container(self, container_id: str) -> Path:
         """Return the container's persistent directory: log, hosts, hostname, resolv.conf."""
         return self.root / "containers" / container_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import json
 import platform
 from errno import ENOSYS, EPERM
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from plugrun.oci import seccomp_policy
+from plugrun.oci import seccomp_cache, seccomp_policy
 
 pytestmark = pytest.mark.root
 
@@ -87,6 +88,26 @@ def test_the_filter_holds_for_other_users_and_for_exec(plugrun, busybox, probe):
         assert {name: inside[name] for name in MAKING_NAMESPACES | NEVER} == dict.fromkeys(
             MAKING_NAMESPACES | NEVER, EPERM
         )
+
+
+def test_a_filter_that_is_kept_is_the_filter_that_was_compiled(plugrun, busybox, probe, private_root):
+    compiled = answers(plugrun, probe, "--runtime", "crun")
+    assert answers(plugrun, probe, "--runtime", "crun") == compiled
+    container = plugrun("run", "-d", "--runtime", "crun", "--net", "none", busybox, "sleep", "1000").ok().line
+    spec = json.loads((private_root.run_root / "containers" / container / "config.json").read_text())
+    assert seccomp_cache.ANNOTATION in spec["annotations"]  # so the second and the third had the kept one
+    own = private_root.run_root / "runtime" / container / "seccomp.bpf"
+    kept = next((private_root.run_root / "filters").iterdir()).read_bytes().splitlines()[1]
+    assert binascii.a2b_base64(kept) == own.read_bytes()
+
+
+def test_other_capabilities_have_another_filter(plugrun, busybox, probe, private_root):
+    plain = answers(plugrun, probe, "--runtime", "crun")
+    for _ in range(2):
+        more = answers(plugrun, probe, "--runtime", "crun", "--cap-add", "SYS_ADMIN")
+        assert (plain["fsopen"], more["fsopen"] in {EPERM, ENOSYS}) == (EPERM, False)
+    assert answers(plugrun, probe, "--runtime", "crun") == plain
+    assert len(list((private_root.run_root / "filters").iterdir())) == 2
 
 
 def test_a_profile_of_the_users_own_replaces_the_default(plugrun, busybox, probe, tmp_path, runtime_name):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
     from plugrun.oci.monitor import MonitorHandle
+    from plugrun.oci.seccomp_cache import Wanted
 
 _REPORT_SECONDS = 5.0
 
@@ -33,6 +34,7 @@ class Starting:
 
     :param connect: called when the process exists but has not begun to run, to attach without missing output.
     :param meanwhile: called while the monitor and the runtime work, to do what would only cost time afterwards.
+    :param filter: the system call filter, if the runtime has to compile it.
     :param netns: network namespace to join, once the network step has decided; ``None`` for the host's.
     """
 
@@ -41,6 +43,7 @@ class Starting:
     connect: Callable[[MonitorHandle], None] | None = None
     meanwhile: Callable[[], None] | None = None
     netns: str | None = None
+    filter: Wanted | None = None
 
 
 class Step(Protocol):
@@ -129,8 +132,11 @@ class Bundle:
     def acquire(self, at: Starting) -> None:
         """Check and prepare the root file system, then write the specification."""
         from plugrun.lifecycle.bundle import specification
+        from plugrun.oci import seccomp_cache
 
         spec = specification(at)
+        if at.engine.runtime(at.record).runtime.name == "crun":
+            at.filter = seccomp_cache.use(spec, at.engine.paths.filters)
         path = at.engine.paths.run(at.record.id) / "config.json"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as stream:
             stream.write(json.dumps(spec))  # json.dump() would do without the C encoder, 3 ms for this
@@ -146,7 +152,7 @@ class Process:
 
     def acquire(self, at: Starting) -> None:
         """Create the process under the monitor, let the caller connect to it, and let it run."""
-        from plugrun.oci import monitor
+        from plugrun.oci import monitor, seccomp_cache
 
         record, paths = at.record, at.engine.paths
         client = at.engine.runtime(record)
@@ -170,6 +176,8 @@ class Process:
         if at.connect is not None:
             at.connect(handle)
         client.start(record.id)
+        if at.filter is not None:
+            seccomp_cache.keep(at.filter, paths.runtime_state / record.id / "seccomp.bpf")
 
     def release(self, at: Starting) -> None:
         """End every process of the container and the runtime's memory of it."""

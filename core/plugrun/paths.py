@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from plugrun.errors import InvalidArgument, Unavailable
 
@@ -13,8 +12,7 @@ DEFAULT_ROOT = "/var/lib/plugrun"
 DEFAULT_RUN_ROOT = "/run/plugrun"
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """Directories of one engine; every path is built from a container id or a driver name, never from user text.
 
     :param root: survives reboots: images, snapshots, records, logs.
@@ -24,22 +22,22 @@ class Paths:
     root: Path
     run_root: Path
 
-    @cached_property
+    @property
     def images(self) -> Path:
         """The content store, an OCI image layout."""
         return self.root / "images"
 
-    @cached_property
+    @property
     def database(self) -> Path:
         """The SQLite file with every record."""
         return self.root / "state.db"
 
-    @cached_property
+    @property
     def runtime_state(self) -> Path:
         """The OCI runtime's ``--root``."""
         return self.run_root / "runtime"
 
-    @cached_property
+    @property
     def filters(self) -> Path:
         """Compiled system call filters."""
         return self.run_root / "filters"

@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from plugrun import mounts, namespaces, processes
@@ -28,22 +27,28 @@ if TYPE_CHECKING:
 _REPORT_SECONDS = 5.0
 
 
-@dataclass(slots=True)
 class Starting:
     """One container on its way up, or on its way down.
 
     :param connect: called when the process exists but has not begun to run, to attach without missing output.
     :param meanwhile: called while the monitor and the runtime work, to do what would only cost time afterwards.
-    :param filter: the system call filter, if the runtime has to compile it.
-    :param netns: network namespace to join, once the network step has decided; ``None`` for the host's.
+    :ivar netns: network namespace to join, once the network step has decided; ``None`` for the host's.
+    :ivar filter: the system call filter, if the runtime has to compile it.
     """
 
-    engine: Engine
-    record: ContainerRecord
-    connect: Callable[[MonitorHandle], None] | None = None
-    meanwhile: Callable[[], None] | None = None
-    netns: str | None = None
-    filter: Wanted | None = None
+    def __init__(
+        self,
+        engine: Engine,
+        record: ContainerRecord,
+        connect: Callable[[MonitorHandle], None] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.record = record
+        self.connect = connect
+        self.meanwhile = meanwhile
+        self.netns: str | None = None
+        self.filter: Wanted | None = None
 
 
 class Step(Protocol):

@@ -381,6 +381,34 @@ def custom(number: int) -> bool:
     return signal.getsignal(number) not in {signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler}
 
 
+def test_a_size_that_changed_before_anybody_listened_is_told(mon):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    asked: list[tuple[int, int]] = []
+    mon.end()
+    assert mon.attach(stdout=slave, stderr=slave, on_resize=lambda *size: asked.append(size)) is Outcome.EXITED
+    assert asked == [(33, 101)]
+    os.close(master)
+    os.close(slave)
+
+
+def test_a_terminal_that_is_hung_up_is_a_user_who_left(mon):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+    streams = {"stdin": slave, "stdout": slave, "stderr": slave}
+    with terminal.raw(slave):  # and hung up as soon as somebody listens
+        assert mon.attach(**streams, tty=True, on_resize=lambda *_: os.close(master)) is Outcome.DETACHED
+    os.close(slave)
+
+
+def test_output_to_a_terminal_that_is_hung_up(mon):
+    master, slave = pty.openpty()
+    os.close(master)
+    mon.sock.send(b"\x02anything")
+    assert mon.attach(stdout=slave, stderr=slave, tty=True) is Outcome.DETACHED
+    os.close(slave)
+
+
 def test_signals_are_left_alone_in_other_threads(mon):
     mon.end()
     outcomes: list[Outcome] = []
@@ -513,7 +541,7 @@ class TestContainer:
                 user.type("stty size\r", until="33 101")
                 user.resize(44, 55)
                 os.kill(os.getpid(), signal.SIGWINCH)
-                wait_until(lambda: user.asked == [(44, 55)])
+                wait_until(lambda: user.asked[-1:] == [(44, 55)])
                 # the monitor applies it when it reads its fifo, so ask until it has
                 user.type("until [ \"$(stty size)\" = '44 55' ]; do :; done; echo re''sized\r", until="resized")
                 user.type("\x10\x11", until="")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from plugrun.errors import Unavailable
 from plugrun.oci.keys import Detector
 from plugrun.oci.signals import Signals
+from plugrun.terminal import is_terminal
 
 _STDOUT, _STDERR = 2, 3
 _PACKET = 65537  # conmon sends at most 8 KiB and the stream's byte
@@ -35,7 +36,7 @@ class Outcome(enum.Enum):
     """Why :func:`attach` came back."""
 
     EXITED = "exited"  # all output has been written; the exit code may be a moment later
-    DETACHED = "detached"  # the user typed the detach keys
+    DETACHED = "detached"  # the user typed the detach keys, or left with the terminal itself
     BROKEN = "broken"  # nobody reads the caller's standard output any more
 
 
@@ -67,9 +68,11 @@ def attach(
         writing, at most 4 MiB more are copied. The first process of a container takes all others with it.
     """
     output = _Output(sock, stdout=stdout, stderr=stderr)
-    source = _Input(sock, stdin, Detector(detach_keys if tty else b""))
+    keyboard = tty and stdin is not None and is_terminal(stdin)
+    source = _Input(sock, stdin, Detector(detach_keys if tty else b""), keyboard=keyboard)
     terminals = (stdout,) if stdin is None else (stdout, stdin)
     with Signals(forward_signal, on_resize, terminals) as signals:
+        signals.resize()  # it may have changed before we listened
         return _copy(output, source, signals, ended=ended, process=process)
 
 
@@ -86,7 +89,7 @@ def _copy(output: _Output, source: _Input, signals: Signals, *, ended: int, proc
         if not output.step(ready, final=gone):
             return Outcome.EXITED
         if output.broken:
-            return Outcome.BROKEN
+            return output.broken
         source.step(ready)
         if source.detached:
             return Outcome.DETACHED
@@ -108,7 +111,7 @@ class _Output:
     """From the container to the caller: one packet at a time."""
 
     def __init__(self, sock: socket.socket, *, stdout: int, stderr: int) -> None:
-        self.broken = False
+        self.broken: Outcome | None = None
         self._sock = sock
         self._streams: dict[int, int | None] = {_STDOUT: stdout, _STDERR: stderr}
         self._stream = _STDOUT
@@ -161,22 +164,24 @@ class _Output:
                 raise Unavailable(f"cannot write the container's output: {error.strerror}") from error
             self._pending = memoryview(b"")
             self._streams[self._stream] = None
-            self.broken = self._stream == _STDOUT
+            if self._stream == _STDOUT:
+                self.broken = Outcome.BROKEN if error.errno == errno.EPIPE else Outcome.DETACHED
 
 
 class _Input:
     """From the caller to the container."""
 
-    def __init__(self, sock: socket.socket, stdin: int | None, detector: Detector) -> None:
+    def __init__(self, sock: socket.socket, stdin: int | None, detector: Detector, *, keyboard: bool) -> None:
         self._sock = sock
         self._stdin = stdin
         self._detector = detector
+        self._keyboard = keyboard
         self._pending = b""
         self._completed = False
 
     @property
     def detached(self) -> bool:
-        """Whether the user typed the detach keys, and what was typed before them has gone out."""
+        """Whether the user has left, and what was typed before has gone out."""
         return self._completed and not self._pending
 
     def wanted(self) -> list[tuple[int, int]]:
@@ -204,6 +209,7 @@ class _Input:
             return
         self._stdin = None
         self._pending = self._detector.rest()
+        self._completed = self._keyboard  # raw, it ends only when it is hung up
         if not self._pending:
             self._finish()
 

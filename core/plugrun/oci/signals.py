@@ -65,16 +65,20 @@ class Signals:
         self._cleanup.close()
         self.descriptor = -1
 
+    def resize(self) -> None:
+        """Tell the size of the terminal, if there is one."""
+        sizes = (terminal.size(descriptor) for descriptor in self._terminals)
+        if self._on_resize is not None and (found := next((size for size in sizes if size), None)):
+            self._on_resize(*found)
+
     def handle(self) -> None:
         """Pass on what has come in; a container that has just ended misses its signal."""
         try:
             numbers = os.read(self.descriptor, 4096)
         except BlockingIOError:
             return
-        if signal.SIGWINCH in numbers and self._on_resize is not None:
-            sizes = (terminal.size(descriptor) for descriptor in self._terminals)
-            if found := next((size for size in sizes if size), None):
-                self._on_resize(*found)
+        if signal.SIGWINCH in numbers:
+            self.resize()
         if self._forward is not None:
             for number in numbers:
                 if number != signal.SIGWINCH:

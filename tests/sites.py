@@ -34,12 +34,20 @@ def fresh_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
             del sys.modules[name]
 
 
-def install(site: Path, dist: str, entries: dict[str, str], source: str | None = "", *, version: str = "1.0") -> None:
+def install(
+    site: Path,
+    dist: str,
+    entries: dict[str, str],
+    source: str | None = "",
+    *,
+    version: str = "1.0",
+    group: str = GROUP,
+) -> None:
     """Install a distribution with entry points and, unless ``source`` is None, a module of its name."""
     info = site / f"{dist.replace('-', '_')}-{version}.dist-info"
     info.mkdir(mode=0o755)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: {version}\n\nText: no header\n")
-    lines = ["[console_scripts]", "acme = nothing:main", "", f"[{GROUP}]"]
+    lines = ["[console_scripts]", "acme = nothing:main", "", f"[{group}]"]
     lines += [f"{name} = {value}" for name, value in entries.items()]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     if source is not None:

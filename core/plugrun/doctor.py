@@ -44,16 +44,20 @@ def _runtimes() -> Iterator[Check]:
             advice = runtime.advice(one)
             yield Check("warn" if advice else "ok", f"runtime {one.name}", advice or f"{one.path}, {one.version}")
     if not usable:
-        yield Check("fail", "runtime", "no usable OCI runtime: install crun or runc")
+        yield Check("fail", "runtime", "no usable OCI runtime: apt-get install crun, or runc")
 
 
 def _programs() -> Iterator[Check]:
     from plugrun import programs
 
     monitor = programs.find("conmon")
-    yield Check("ok", "monitor", monitor) if monitor else Check("fail", "monitor", "conmon is missing: install it")
+    yield Check("ok", "monitor", monitor) if monitor else Check("fail", "monitor", "no conmon: apt-get install conmon")
     init = programs.find("catatonit") or programs.find("tini")
-    yield Check("ok", "init", init) if init else Check("warn", "init", "no --init: install catatonit or tini")
+    yield (
+        Check("ok", "init", init)
+        if init
+        else Check("warn", "init", "no program for --init: apt-get install catatonit, or tini")
+    )
 
 
 def _drivers(engine: Engine) -> Iterator[Check]:

@@ -49,6 +49,23 @@ def test_tables_align_and_do_not_trail_blanks():
     assert text.table(["A", "LONG"], [["xyz", ""], ["x", "y"]]) == "A     LONG\nxyz\nx     y"
 
 
+SENTENCES = [["ok", "yes"], ["bad", "it says why, and what would help"]]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (None, "A     WHY\nok    yes\nbad   it says why, and what would help\n"),
+        (38, "A     WHY\nok    yes\nbad   it says why, and what would help\n"),
+        (37, "A     WHY\nok    yes\nbad   it says why, and what would\n      help\n"),
+        (26, "A     WHY\nok    yes\nbad\n    it says why, and what\n    would help\n"),
+        (8, "A     WHY\nok    yes\nbad   it says why, and what would help\n"),
+    ],
+)
+def test_a_narrow_screen_folds_sentences_between_words(width, shown):
+    assert text.table(["A", "WHY"], SENTENCES, width=width) + "\n" == shown
+
+
 ROWS = [{"ID": "1", "Names": "web", "Labels": {"k": "v"}}]
 
 

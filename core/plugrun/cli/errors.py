@@ -17,6 +17,8 @@ _CREATES = {"run", "create"}
 
 def exit_code_for(error: Exception, command: str) -> int:
     """Return the exit code for an error of ``command``: Docker's table, docs of ``docker run``, "Exit status"."""
+    if _is_help(error):
+        return 0
     for single in _flat(error):
         if isinstance(single, CommandNotFound):
             return NOT_FOUND
@@ -29,6 +31,8 @@ def exit_code_for(error: Exception, command: str) -> int:
 
 def report(error: Exception) -> None:
     """Print an error: one line for what went wrong, one more for each undo that failed as well."""
+    if _is_help(error):  # and it has been printed
+        return
     if os.environ.get("PLUGRUN_DEBUG") or "--debug" in sys.argv or "-D" in sys.argv:
         import traceback
 
@@ -36,6 +40,11 @@ def report(error: Exception) -> None:
         return
     for single in _flat(error):
         print(f"plugrun: {printable(_sentence(single))}", file=sys.stderr)
+
+
+def _is_help(error: Exception) -> bool:
+    """Whether this is how a group without a command ends, after its help."""
+    return type(error).__name__ == "NoArgsIsHelpError"  # where it is defined differs between Typer's versions
 
 
 def _sentence(error: Exception) -> str:

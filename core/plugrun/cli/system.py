@@ -42,7 +42,7 @@ def doctor(common: Globals) -> int:
     with engine(common, changes=False) as opened:
         found = list(checks(opened))
     rows = [[check.mark, check.what, check.finding] for check in found]
-    text.say(text.table(["", "CHECK", "FINDING"], rows))
+    text.say(text.table(["", "CHECK", "FINDING"], rows, width=text.screen_width()))
     return 1 if any(check.mark == "fail" for check in found) else 0
 
 

@@ -8,12 +8,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from plugrun import terminal
 from plugrun.errors import InvalidArgument
 
 # C0, DEL, C1, and the characters that reorder text: names and labels come from strangers (terminal escapes).
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FIELD = re.compile(r"\{\{\s*(json\s+)?\.([A-Za-z0-9_.]*)\s*\}\}")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+_GAP = "   "
+_NARROW = 24  # columns in which a sentence is no pleasure to read
 _AGES = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -63,13 +66,37 @@ def timestamp(moment: float) -> str:
     return f"{whole}.{int(moment % 1 * 1e9):09d}Z"
 
 
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Align columns; the last one is not padded."""
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, width: int | None = None) -> str:
+    """Align columns; the last one is not padded.
+
+    :param width: of the screen: sentences in the last column are then folded between words. A table whose headings
+        alone are wider is left to the terminal.
+    """
     lines = [list(headings), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
-    return "\n".join(
-        "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    start = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    if width is not None and start + len(headings[-1]) <= width:
+        lines = [[*line[:-1], _fold(line[-1], start, width)] for line in lines]
+    whole = "\n".join(_GAP.join(map(str.ljust, line, widths)) for line in lines)
+    return "\n".join(line.rstrip() for line in whole.split("\n"))
+
+
+def _fold(cell: str, start: int, width: int) -> str:
+    """Fold a sentence that begins at column ``start``, below the other columns where beside them is too little room."""
+    if start + len(cell) <= width:
+        return cell
+    import textwrap
+
+    beside = width - start >= _NARROW
+    margin = " " * (start if beside else 4)
+    folded = textwrap.fill(cell, width, initial_indent=margin, subsequent_indent=margin, break_on_hyphens=False)
+    return folded.removeprefix(margin) if beside else f"\n{folded}"
+
+
+def screen_width() -> int | None:
+    """Return the columns of the terminal on standard output; ``None`` where a program reads it."""
+    size = terminal.size(1)
+    return size[1] if size else None
 
 
 def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Mapping[str, str]) -> str:
@@ -81,8 +108,10 @@ def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Map
     :raises InvalidArgument: the template names a field that does not exist.
     """
     if template in {None, "table"}:
-        return table(list(columns.values()), [[str(row[name]) for name in columns] for row in rows])
+        cells = [[str(row[name]) for name in columns] for row in rows]
+        return table(list(columns.values()), cells, width=screen_width())
     assert template is not None
+    _check(template)  # even where there is nothing to fill in
     if template == "json":
         return "\n".join(json.dumps(row, default=str) for row in rows)
     if template.startswith("table "):
@@ -105,11 +134,15 @@ def fill(template: str, value: Any) -> str:
             return json.dumps(found, default=str)
         return printable(found) if isinstance(found, str) else json.dumps(found, default=str)
 
+    _check(template)
+    return _FIELD.sub(field, template)
+
+
+def _check(template: str) -> None:
     if "{{" in _FIELD.sub("", template):
         raise InvalidArgument(
             f"the template {template!r} has more than fields", hint="write {{.Field}} or {{json .Field}}"
         )
-    return _FIELD.sub(field, template)
 
 
 def _lookup(value: Any, path: str) -> Any:

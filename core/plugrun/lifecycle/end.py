@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -112,8 +113,9 @@ def stop(engine: Engine, record: ContainerRecord, timeout: float, number: int) -
 
 def _end(engine: Engine, record: ContainerRecord, timeout: float, number: int) -> None:
     if is_running(record):
-        engine.runtime(record).kill(record.id, number)
-        if not processes.wait_ended(record.pid, record.pid_start, None if timeout < 0 else timeout):
-            engine.runtime(record).kill(record.id, signal.SIGKILL, all=True)
-            processes.wait_ended(record.pid, record.pid_start, _KILL_SECONDS)
+        with contextlib.suppress(FailedPrecondition):  # it has just ended, by itself or by somebody else's hand
+            engine.runtime(record).kill(record.id, number)
+            if not processes.wait_ended(record.pid, record.pid_start, None if timeout < 0 else timeout):
+                engine.runtime(record).kill(record.id, signal.SIGKILL, all=True)
+                processes.wait_ended(record.pid, record.pid_start, _KILL_SECONDS)
     processes.wait_ended(record.monitor_pid, record.monitor_start, _KILL_SECONDS)

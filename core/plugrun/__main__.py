@@ -13,9 +13,9 @@ _GARBAGE = 20_000  # objects made until the collector runs; at its default of 70
 def main() -> None:
     """Run the command line and exit with its code."""
     if sys.argv[1:] in (["--version"], ["-v"]):  # scripts ask often: answer before the parser is loaded
-        from plugrun import __version__
+        from plugrun import VERSION_LINE
 
-        sys.stdout.write(f"plugrun version {__version__}\n")
+        print(VERSION_LINE)
         return
     gc.set_threshold(_GARBAGE)
     from plugrun.cli.app import run

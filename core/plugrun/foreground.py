@@ -113,7 +113,8 @@ def _follow(engine: Engine, record: ContainerRecord, line: _Line, streams: Strea
             tty=config.tty,
             detach_keys=sequence,
             ended=line.monitor,
-            forward_signal=forward if streams.forward_signals else None,
+            # As in Docker: with a terminal at both ends, keys are the way to send signals, and a hang-up is for us.
+            forward_signal=forward if streams.forward_signals and not (config.tty and streams.stdin) else None,
             on_resize=(lambda rows, columns: monitor.resize(bundle, rows, columns)) if config.tty else None,
         )
     line.connection.close()  # unread, it would hold the monitor up

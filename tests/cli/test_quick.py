@@ -89,6 +89,12 @@ def test_as_typer_does(words):
     assert quick_parse(words) == typer_parse(words)
 
 
+@pytest.mark.parametrize("words", [["--version"], ["-v"], ["--root", "/r", "-D", "--version"]])
+def test_the_version_is_a_command(words):
+    entry, _, values = quick.parse(words)
+    assert (entry, values) == (commands.VERSION, {})
+
+
 @pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("false", False), ("0", False)])
 def test_flags_take_a_truth_value_as_in_docker(text, value):
     common, values = quick_parse(["run", f"--rm={text}", f"--sig-proxy={text}", "busybox"])
@@ -101,7 +107,7 @@ def test_flags_take_a_truth_value_as_in_docker(text, value):
     [
         [],
         ["--help"],
-        ["--version"],
+        ["--version", "ps"],
         ["run"],
         ["run", "--help"],
         ["run", "--nosuch", "busybox"],

@@ -99,15 +99,16 @@ def test_a_command_that_cannot_start(plugrun, at_terminal, busybox, command, cod
     assert plugrun("ps", "-aq").stdout == ""
 
 
-@pytest.mark.parametrize("options", [(), ("--no-sig-proxy",)])
-def test_sigterm_goes_to_the_container_or_ends_us(plugrun, at_terminal, busybox, options):
+@pytest.mark.parametrize("options", [("-it",), ("-t", "--sig-proxy=false"), ("-t",)])
+def test_sigterm_ends_us_or_goes_to_the_container(plugrun, at_terminal, busybox, options):
     script = TRAP.replace("INT", "TERM")
-    with at_terminal("run", "-it", "--name", "web", *options, busybox, "sh", "-c", script) as terminal:
-        terminal.expect("ready\r\n")
+    forwarded = options == ("-t",)  # with our keys, which are the way to send signals then, they stay with us
+    with at_terminal("run", "--name", "web", *options, busybox, "sh", "-c", script) as terminal:
+        terminal.expect("ready\r")
         terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.end() == (128 + signal.SIGTERM if options else 9)
+        assert terminal.end() == (9 if forwarded else 128 + signal.SIGTERM)
         left_as_it_was(terminal)
-    assert state(plugrun, "web") == ("running" if options else "exited")
+    assert state(plugrun, "web") == ("exited" if forwarded else "running")
 
 
 def test_a_terminal_without_our_input(plugrun, at_terminal, busybox):

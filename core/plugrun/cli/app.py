@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from plugrun.cli import commands, quick
-from plugrun.cli.errors import exit_code_for, report
+from plugrun.cli.errors import DEBUG, exit_code_for, report
 
 _BROKEN_PIPE = 128 + 13  # as a shell reports a process that SIGPIPE ended
 
@@ -16,7 +16,11 @@ def run(words: Sequence[str]) -> int:
 
     :return: the exit code.
     """
-    name = next((word for word in words if word in commands.TOP or word in commands.GROUPS), "")
+    position = next(
+        (at for at, word in enumerate(words) if word in commands.TOP or word in commands.GROUPS), len(words)
+    )
+    if {"--debug", "-D"} & set(words[:position]):
+        os.environ[DEBUG] = "1"
     try:
         understood, result = quick.execute(words)
         if not understood:
@@ -28,7 +32,7 @@ def run(words: Sequence[str]) -> int:
         return _BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the one place where errors become text
         report(error)
-        return exit_code_for(error, name)
+        return exit_code_for(error, "".join(words[position : position + 1]))
     except KeyboardInterrupt:
         return 130
     return result if isinstance(result, int) else 0

@@ -81,6 +81,8 @@ TOP: Mapping[str, Entry] = {
     "version": Entry("system:version", ENGINE),
 }
 
+VERSION = Entry("system:print_version")  # plugrun --version
+
 
 def find(words: list[str]) -> tuple[Entry, list[str]] | None:
     """Return the command that a line begins with and the words after it; ``None`` if it begins with none of ours."""

@@ -45,7 +45,7 @@ def stop(
     time: Annotated[
         int | None, option("--time", "--timeout", "-t", help="Seconds before it is killed.", metavar="SECONDS")
     ] = None,
-    signal: Annotated[str | None, option("--signal", "-s", help="Signal to send first.")] = None,
+    signal: Annotated[str | None, option("--signal", "-s", help="Signal to send first.", metavar="SIGNAL")] = None,
 ) -> int:
     """Stop containers: their stop signal first, SIGKILL when that does not help."""
     from plugrun.lifecycle import end
@@ -61,7 +61,7 @@ def stop(
 def kill(
     common: Globals,
     names: _Names,
-    signal: Annotated[str, option("--signal", "-s", help="Signal to send.")] = "KILL",
+    signal: Annotated[str, option("--signal", "-s", help="Signal to send.", metavar="SIGNAL")] = "KILL",
 ) -> int:
     """Send a signal to containers, SIGKILL unless told otherwise."""
     from plugrun.lifecycle import end

@@ -8,6 +8,8 @@ import sys
 from plugrun.cli.text import printable
 from plugrun.errors import CommandNotExecutable, CommandNotFound, PlugrunError
 
+DEBUG = "PLUGRUN_DEBUG"  # in the environment: show where errors come from; ``--debug`` sets it
+
 ENGINE_ERROR = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
@@ -33,7 +35,7 @@ def report(error: Exception) -> None:
     """Print an error: one line for what went wrong, one more for each undo that failed as well."""
     if _is_help(error):  # and it has been printed
         return
-    if os.environ.get("PLUGRUN_DEBUG") or "--debug" in sys.argv or "-D" in sys.argv:
+    if os.environ.get(DEBUG):
         import traceback
 
         traceback.print_exception(error)

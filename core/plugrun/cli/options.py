@@ -13,88 +13,103 @@ from plugrun.request import ContainerRequest
 if TYPE_CHECKING:
     from plugrun.cli.context import Globals
 
-_NAMING = "Name and image"
-_PROCESS = "Process"
-_DRIVERS = "Storage and network"
-_FILES = "Files"
-_LIMITS = "Limits"
-_SECURITY = "Security"
+NAMING = "Name and image"
+PROCESS = "Process"
+DRIVERS = "Storage and network"
+FILES = "Files"
+LIMITS = "Limits"
+SECURITY = "Security"
 
 
 class ContainerOptions(NamedTuple):
     """One field an option, in the order of the help; the names and meanings are Docker's."""
 
-    name: Annotated[str | None, option("--name", help="Name of the container.", panel=_NAMING)] = None
-    hostname: Annotated[str | None, option("--hostname", "-h", help="Host name inside.", panel=_NAMING)] = None
+    name: Annotated[str | None, option("--name", help="Name of the container.", metavar="NAME", panel=NAMING)] = None
+    hostname: Annotated[
+        str | None, option("--hostname", "-h", help="Host name inside.", metavar="HOST", panel=NAMING)
+    ] = None
     label: Annotated[
-        list[str] | None, option("--label", "-l", help="Label of the container.", metavar="KEY=VALUE", panel=_NAMING)
+        list[str] | None, option("--label", "-l", help="Label of the container.", metavar="KEY=VALUE", panel=NAMING)
     ] = None
 
-    storage: Annotated[str | None, option("--storage", help="Storage driver.", metavar="DRIVER", panel=_DRIVERS)] = None
+    storage: Annotated[str | None, option("--storage", help="Storage driver.", metavar="DRIVER", panel=DRIVERS)] = None
     storage_opt: Annotated[
-        list[str] | None, option("--storage-opt", help="Option of it.", metavar="KEY=VALUE", panel=_DRIVERS)
+        list[str] | None,
+        option("--storage-opt", help="Option of the storage driver.", metavar="KEY=VALUE", panel=DRIVERS),
     ] = None
     net: Annotated[
-        str | None, option("--net", "--network", help="Network driver.", metavar="NETWORK", panel=_DRIVERS)
+        str | None, option("--net", "--network", help="Network driver.", metavar="NETWORK", panel=DRIVERS)
     ] = None
     net_opt: Annotated[
-        list[str] | None, option("--net-opt", help="Option of it.", metavar="KEY=VALUE", panel=_DRIVERS)
+        list[str] | None, option("--net-opt", help="Option of the network driver.", metavar="KEY=VALUE", panel=DRIVERS)
     ] = None
     runtime: Annotated[
-        str | None, option("--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME", panel=_DRIVERS)
+        str | None, option("--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME", panel=DRIVERS)
     ] = None
 
-    tty: Annotated[bool, option("--tty", "-t", help="Give it a terminal.", panel=_PROCESS)] = False
-    interactive: Annotated[bool, option("--interactive", "-i", help="Keep its stdin open.", panel=_PROCESS)] = False
+    tty: Annotated[bool, option("--tty", "-t", help="Give it a terminal.", panel=PROCESS)] = False
+    interactive: Annotated[bool, option("--interactive", "-i", help="Keep its stdin open.", panel=PROCESS)] = False
     entrypoint: Annotated[
-        str | None, option("--entrypoint", help="Replace the image's entry point; '' for none.", panel=_PROCESS)
+        str | None,
+        option("--entrypoint", help="Replace the image's entry point; '' for none.", metavar="PROGRAM", panel=PROCESS),
     ] = None
     env: Annotated[
-        list[str] | None, option("--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]", panel=_PROCESS)
+        list[str] | None, option("--env", "-e", help="Environment variable.", metavar="NAME[=VALUE]", panel=PROCESS)
     ] = None
     env_file: Annotated[
-        list[str] | None, option("--env-file", help="File of variables, one a line.", metavar="FILE", panel=_PROCESS)
+        list[str] | None, option("--env-file", help="File of variables, one a line.", metavar="FILE", panel=PROCESS)
     ] = None
-    workdir: Annotated[str | None, option("--workdir", "-w", help="Working directory.", panel=_PROCESS)] = None
-    user: Annotated[str | None, option("--user", "-u", help="User.", metavar="USER[:GROUP]", panel=_PROCESS)] = None
-    init: Annotated[bool, option("--init", help="Run an init that reaps and forwards signals.", panel=_PROCESS)] = False
-    stop_signal: Annotated[str | None, option("--stop-signal", help="Signal that stops it.", panel=_PROCESS)] = None
+    workdir: Annotated[
+        str | None, option("--workdir", "-w", help="Working directory.", metavar="DIR", panel=PROCESS)
+    ] = None
+    user: Annotated[str | None, option("--user", "-u", help="User.", metavar="USER[:GROUP]", panel=PROCESS)] = None
+    init: Annotated[bool, option("--init", help="Run an init that reaps and forwards signals.", panel=PROCESS)] = False
+    stop_signal: Annotated[
+        str | None, option("--stop-signal", help="Signal that stops it.", metavar="SIGNAL", panel=PROCESS)
+    ] = None
     stop_timeout: Annotated[
-        int | None, option("--stop-timeout", help="Seconds before it is killed.", metavar="SECONDS", panel=_PROCESS)
+        int | None, option("--stop-timeout", help="Seconds before it is killed.", metavar="SECONDS", panel=PROCESS)
     ] = None
 
     volume: Annotated[
-        list[str] | None, option("--volume", "-v", help="Bind a host path.", metavar="SOURCE:TARGET[:ro]", panel=_FILES)
+        list[str] | None, option("--volume", "-v", help="Bind a host path.", metavar="SOURCE:TARGET[:ro]", panel=FILES)
     ] = None
     tmpfs: Annotated[
-        list[str] | None, option("--tmpfs", help="Mount a tmpfs.", metavar="TARGET[:OPTIONS]", panel=_FILES)
+        list[str] | None, option("--tmpfs", help="Mount a tmpfs.", metavar="TARGET[:OPTIONS]", panel=FILES)
     ] = None
-    read_only: Annotated[bool, option("--read-only", help="Make its root file system read-only.", panel=_FILES)] = False
-    shm_size: Annotated[str | None, option("--shm-size", help="Size of /dev/shm.", metavar="BYTES", panel=_FILES)] = (
-        None
-    )
+    read_only: Annotated[bool, option("--read-only", help="Make its root file system read-only.", panel=FILES)] = False
+    shm_size: Annotated[str | None, option("--shm-size", help="Size of /dev/shm.", metavar="BYTES", panel=FILES)] = None
 
-    memory: Annotated[str | None, option("--memory", "-m", help="Memory limit.", metavar="BYTES", panel=_LIMITS)] = None
+    memory: Annotated[str | None, option("--memory", "-m", help="Memory limit.", metavar="BYTES", panel=LIMITS)] = None
     memory_swap: Annotated[
-        str | None, option("--memory-swap", help="Memory and swap; -1 for no limit.", metavar="BYTES", panel=_LIMITS)
+        str | None, option("--memory-swap", help="Memory and swap; -1 for no limit.", metavar="BYTES", panel=LIMITS)
     ] = None
-    cpus: Annotated[str | None, option("--cpus", help="Number of CPUs, e.g. 1.5.", metavar="NUMBER", panel=_LIMITS)] = (
+    cpus: Annotated[str | None, option("--cpus", help="Number of CPUs, e.g. 1.5.", metavar="NUMBER", panel=LIMITS)] = (
         None
     )
     pids_limit: Annotated[
-        int | None, option("--pids-limit", help="Number of tasks; -1 for no limit.", metavar="NUMBER", panel=_LIMITS)
+        int | None, option("--pids-limit", help="Number of tasks; -1 for no limit.", metavar="NUMBER", panel=LIMITS)
     ] = None
     ulimit: Annotated[
-        list[str] | None, option("--ulimit", help="Resource limit.", metavar="NAME=SOFT[:HARD]", panel=_LIMITS)
+        list[str] | None, option("--ulimit", help="Resource limit.", metavar="NAME=SOFT[:HARD]", panel=LIMITS)
     ] = None
 
-    cap_add: Annotated[list[str] | None, option("--cap-add", help="Add a capability.", panel=_SECURITY)] = None
-    cap_drop: Annotated[list[str] | None, option("--cap-drop", help="Drop a capability.", panel=_SECURITY)] = None
+    cap_add: Annotated[
+        list[str] | None, option("--cap-add", help="Add a capability.", metavar="CAPABILITY", panel=SECURITY)
+    ] = None
+    cap_drop: Annotated[
+        list[str] | None, option("--cap-drop", help="Drop a capability.", metavar="CAPABILITY", panel=SECURITY)
+    ] = None
     security_opt: Annotated[
         list[str] | None,
-        option("--security-opt", help="no-new-privileges, seccomp=FILE or seccomp=unconfined.", panel=_SECURITY),
+        option(
+            "--security-opt",
+            help="no-new-privileges, seccomp=FILE or seccomp=unconfined.",
+            metavar="OPTION",
+            panel=SECURITY,
+        ),
     ] = None
-    privileged: Annotated[bool, option("--privileged", help="Give it all rights of the host.", panel=_SECURITY)] = False
+    privileged: Annotated[bool, option("--privileged", help="Give it all rights of the host.", panel=SECURITY)] = False
 
     def request(
         self, image: str, command: list[str], common: Globals, *, auto_remove: bool = False

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from plugrun.cli.commands import GROUPS, TOP, Entry, Group
+from plugrun.cli.commands import GROUPS, TOP, VERSION, Entry, Group
 from plugrun.cli.context import Globals
 from plugrun.cli.params import REQUIRED, Option, Parameter, call, fields, parameters
 
+_MANAGEMENT = "Management commands"
+_ALIKE = 0.5  # of difflib's ratio: "rn" is like "run" and "rm"
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _REQUIRED_TYPES: Mapping[type, Any] = {str: str, list: list[str]}
 _OPTIONAL_TYPES: Mapping[type, Any] = {bool: bool, int: int | None, str: str | None, list: list[str] | None}
+
+
+class _Command(TyperCommand):
+    """A command whose usage shows its arguments as it declares them."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Typer's
+        """Return the words after the command's name."""
+        return ["[OPTIONS]", *(str(one.metavar) for one in self.params if one.param_type_name == "argument")]
 
 
 class LazyGroup(TyperGroup):
@@ -32,6 +43,13 @@ class LazyGroup(TyperGroup):
         """Return a command, importing its module."""
         entry = self.entries.get(cmd_name)
         return _command(cmd_name, entry) if entry else self.commands.get(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that ``args`` begin with; suggest others when there is none."""
+        if self.get_command(ctx, args[0]) is None:
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=_ALIKE)
+            ctx.fail(f"No such command {args[0]!r}" + (f"; did you mean {' or '.join(close)}?" if close else "."))
+        return super().resolve_command(ctx, args)
 
 
 class Program(LazyGroup):
@@ -69,9 +87,7 @@ def _begin(context: typer.Context, values: dict[Parameter, Any]) -> None:
     """Run containers from images, with the storage and network drivers you choose for each."""
     common = Globals(**{parameter.name: value for parameter, value in values.items()})
     if common.version:
-        from plugrun import __version__
-
-        typer.echo(f"plugrun version {__version__}")
+        VERSION.load()(common)
         raise typer.Exit
     context.obj = common
 
@@ -87,7 +103,9 @@ def _command(name: str, entry: Entry) -> Any:
     app = typer.Typer(add_completion=False)
     settings = {**_SETTINGS, "allow_interspersed_args": not entry.command_last}
     bridged = _with_parameters(execute, list(parameters(function)))
-    app.command(name, rich_help_panel=entry.panel, hidden=entry.hidden, context_settings=settings)(bridged)
+    app.command(name, cls=_Command, rich_help_panel=entry.panel, hidden=entry.hidden, context_settings=settings)(
+        bridged
+    )
     return typer.main.get_command(app)
 
 
@@ -97,8 +115,8 @@ def _group(name: str, group: Group) -> Any:
         cls=lazy, add_completion=False, context_settings=_SETTINGS, no_args_is_help=True, help=group.summary
     )
     app.callback()(lambda: None)
-    command = typer.main.get_command(app)
-    command.name = name
+    command: Any = typer.main.get_command(app)
+    command.name, command.rich_help_panel = name, _MANAGEMENT
     return command
 
 
@@ -127,7 +145,7 @@ def _typed(parameter: Parameter) -> dict[str, Any]:
             names[0] += f"/{parameter.negation}"
         made: Any = typer.Option(*names, help=marker.help, metavar=marker.metavar, rich_help_panel=marker.panel)
     else:
-        made = typer.Argument(metavar=marker.metavar, help=marker.help, show_default=False)
+        made = typer.Argument(metavar=marker.metavar, help=marker.help, hidden=not marker.help, show_default=False)
     if parameter.default is REQUIRED:
         return {"annotation": Annotated[_REQUIRED_TYPES[parameter.kind], made]}
     return {"default": parameter.default, "annotation": Annotated[_OPTIONAL_TYPES[parameter.kind], made]}

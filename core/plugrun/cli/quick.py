@@ -32,6 +32,8 @@ def parse(words: Sequence[str]) -> tuple[commands.Entry, Globals, dict[Parameter
         values, rest = _options(fields(Globals), list(words), interspersed=False)
         common = Globals(**{one.name: value for one, value in values.items()})
         found = commands.find(rest)
+        if common.version and not rest:
+            return commands.VERSION, common, {}
         if found is None or common.version:
             return None
         entry, rest = found

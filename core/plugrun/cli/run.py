@@ -7,7 +7,7 @@ from typing import Annotated
 
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
-from plugrun.cli.options import ContainerOptions  # noqa: TC001 - read at run time, by params.parameters
+from plugrun.cli.options import PROCESS, ContainerOptions
 from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
@@ -22,8 +22,10 @@ def create(
     options: ContainerOptions,
     image: _Image,
     command: _Command = None,
-    cidfile: Annotated[str | None, option(help="Write the container's id to this file.", metavar="FILE")] = None,
-    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.")] = False,
+    cidfile: Annotated[
+        str | None, option(help="Write the container's id to this file.", metavar="FILE", panel=PROCESS)
+    ] = None,
+    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.", panel=PROCESS)] = False,
 ) -> None:
     """Make a container without starting it; print its id."""
     from plugrun.lifecycle.create import create as make
@@ -41,11 +43,15 @@ def run(
     options: ContainerOptions,
     image: _Image,
     command: _Command = None,
-    detach: Annotated[bool, option("--detach", "-d", help="Print the id and leave it running.")] = False,
-    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.")] = False,
-    cidfile: Annotated[str | None, option(help="Write the container's id to this file.", metavar="FILE")] = None,
-    detach_keys: Annotated[str, option(help="Keys that leave it running.", metavar="KEYS")] = "ctrl-p,ctrl-q",
-    sig_proxy: Annotated[bool, option(help="Pass signals on to the container.")] = True,
+    detach: Annotated[bool, option("--detach", "-d", help="Print the id and leave it running.", panel=PROCESS)] = False,
+    rm: Annotated[bool, option("--rm", help="Remove the container when it ends.", panel=PROCESS)] = False,
+    cidfile: Annotated[
+        str | None, option(help="Write the container's id to this file.", metavar="FILE", panel=PROCESS)
+    ] = None,
+    detach_keys: Annotated[
+        str, option(help="Keys that leave it running.", metavar="KEYS", panel=PROCESS)
+    ] = "ctrl-p,ctrl-q",
+    sig_proxy: Annotated[bool, option(help="Pass signals on to the container.", panel=PROCESS)] = True,
 ) -> int:
     """Run a command in a new container."""
     from plugrun.lifecycle.create import create as make

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Annotated, Any
 
-from plugrun import __version__
+from plugrun import VERSION_LINE, __version__
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.params import option
@@ -24,6 +24,11 @@ def version(common: Globals, format_: _Format = None) -> None:  # noqa: ARG001 -
 
     facts = {"Version": __version__, "PluginAPI": str(API)}
     _print(facts, format_)
+
+
+def print_version(common: Globals) -> None:  # noqa: ARG001 - every command takes it
+    """Print the version in one line, as ``--version`` does."""
+    text.say(VERSION_LINE)
 
 
 def info(common: Globals, format_: _Format = None) -> None:

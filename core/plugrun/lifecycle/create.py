@@ -69,6 +69,7 @@ def create(
         created=time.time(),
     )
     with engine.locked(container_id), Undo(f"creating container {record.name}") as undo:
+        undo.push("its lock", lambda: engine.paths.lock(container_id).unlink(missing_ok=True))
         _add(engine, record, fixed=request.name is not None)
         undo.push("the container's record and layer", lambda: remove_locked(engine, record))
         ensure_private(engine.paths.container(container_id))

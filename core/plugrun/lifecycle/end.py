@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -112,8 +113,14 @@ def stop(engine: Engine, record: ContainerRecord, timeout: float, number: int) -
 
 def _end(engine: Engine, record: ContainerRecord, timeout: float, number: int) -> None:
     if is_running(record):
-        engine.runtime(record).kill(record.id, number)
+        _signal(engine, record, number)
         if not processes.wait_ended(record.pid, record.pid_start, None if timeout < 0 else timeout):
-            engine.runtime(record).kill(record.id, signal.SIGKILL, all=True)
+            _signal(engine, record, signal.SIGKILL, all=True)
             processes.wait_ended(record.pid, record.pid_start, _KILL_SECONDS)
     processes.wait_ended(record.monitor_pid, record.monitor_start, _KILL_SECONDS)
+
+
+def _signal(engine: Engine, record: ContainerRecord, number: int, *, all: bool = False) -> None:  # noqa: A002
+    """Send a signal; a container that has ended meanwhile, perhaps by another's hand, is what was wanted."""
+    with contextlib.suppress(FailedPrecondition):
+        engine.runtime(record).kill(record.id, number, all=all)

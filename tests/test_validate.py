@@ -121,10 +121,9 @@ NO_SIZES = [
 
 
 @pytest.mark.parametrize("text", NO_SIZES)
-@pytest.mark.parametrize("check", [validate.size, validate.memory, validate.memory_swap])
+@pytest.mark.parametrize("check", [validate.size, validate.memory])
 def test_no_sizes(check, text):
-    if (check, text) != (validate.memory_swap, "-1"):
-        refused(check, text)
+    refused(check, text)
 
 
 def test_memory_has_a_least_amount():
@@ -133,9 +132,17 @@ def test_memory_has_a_least_amount():
     refused(validate.memory, "0")
 
 
-def test_swap_may_be_unlimited():
-    assert validate.memory_swap("-1") == -1
-    assert validate.memory_swap("1g") == 1024 * MIB
+def test_swap_is_the_sum_of_both_or_unlimited():
+    assert validate.memory_and_swap(None, None) == (None, None)
+    assert validate.memory_and_swap("64m", None) == (64 * MIB, None)
+    assert validate.memory_and_swap("64m", "64m") == (64 * MIB, 64 * MIB)
+    assert validate.memory_and_swap("64m", "-1") == (64 * MIB, -1)
+
+
+@pytest.mark.parametrize(("memory", "swap"), [(None, "64m"), (None, "-1"), ("64m", "63m"), ("64m", "x"), ("64m", "-2")])
+def test_swap_that_makes_no_sense(memory, swap):
+    with pytest.raises(InvalidArgument):
+        validate.memory_and_swap(memory, swap)
 
 
 @pytest.mark.parametrize(("text", "number"), [("0.01", 0.01), (".5", 0.5), ("1", 1.0), ("2.", 2.0), ("1.25", 1.25)])

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from plugrun.errors import Unavailable
+
 if TYPE_CHECKING:
     from plugrun.engine import Engine
 
@@ -86,7 +88,11 @@ def _leftovers(engine: Engine) -> Iterator[Check]:
     """Mounts, namespaces and snapshots that belong to no container."""
     from plugrun import mounts
 
-    known = {record.id for record in engine.containers.all()}
+    try:
+        known = {record.id for record in engine.containers.all()}
+    except Unavailable as error:
+        yield Check("fail", "state database", str(error))
+        return
     run = engine.paths.run_root
     stray = [
         point

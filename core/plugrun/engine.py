@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from plugrun import locks
+from plugrun.reserve import Reserve
 from plugrun.state.containers import ContainerStore
 from plugrun.state.database import Database
 
@@ -36,7 +37,8 @@ class Engine:
         self.warn = warn
         self._plugins = plugins
         self._storage: dict[str, StorageDriver] = {}
-        self._database = Database(paths.database)
+        self._reserve = Reserve(paths.reserve)
+        self._database = Database(paths.database, room=self._reserve.spent)
         self.containers = ContainerStore(self._database)
 
     def close(self) -> None:
@@ -60,7 +62,7 @@ class Engine:
         """The content store."""
         from plugrun.images.store import ImageStore
 
-        return ImageStore(self.paths.images)
+        return ImageStore(self.paths.images, room=self._reserve.spent)
 
     def storage(self, name: str, options: Mapping[str, str]) -> StorageDriver:
         """Return the storage driver ``name``, opened once.

@@ -33,6 +33,11 @@ class Paths(NamedTuple):
         return self.root / "state.db"
 
     @property
+    def reserve(self) -> Path:
+        """The file that occupies room for when the disk is full."""
+        return self.root / "reserve"
+
+    @property
     def runtime_state(self) -> Path:
         """The OCI runtime's ``--root``."""
         return self.run_root / "runtime"

@@ -15,7 +15,7 @@ from plugrun.container import (
     Resources,
     Security,
 )
-from plugrun.errors import InvalidArgument
+from plugrun.errors import CommandNotFound, InvalidArgument
 
 if TYPE_CHECKING:
     from plugrun.images.store import Image
@@ -68,6 +68,7 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
 
     :param hostname: used when the request names none.
     :raises InvalidArgument: neither says which command to run.
+    :raises CommandNotFound: the command has no name.
     """
     defaults = image.config
     if request.entrypoint is None:
@@ -80,6 +81,8 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
             f"image {request.image} has no default command",
             hint=f"say what to run: plugrun run {request.image} COMMAND",
         )
+    if not args[0]:
+        raise CommandNotFound("command '' does not exist in the container", hint="name a program that the image has")
     return ContainerConfig(
         image=request.image,
         image_id=image.id,

@@ -72,9 +72,19 @@ def memory(text: str) -> int:
     return found
 
 
-def memory_swap(text: str) -> int:
-    """Read ``--memory-swap``: bytes, or ``-1`` for unlimited."""
-    return -1 if text == "-1" else size(text)
+def memory_and_swap(limit: str | None, swap: str | None) -> tuple[int | None, int | None]:
+    """Read ``--memory`` and ``--memory-swap``, which is memory and swap together, or ``-1`` for unlimited swap."""
+    bytes_limit = None if limit is None else memory(limit)
+    if swap is None:
+        return bytes_limit, None
+    bytes_swap = _INFINITY if swap == "-1" else size(swap)
+    if bytes_limit is None:
+        raise InvalidArgument(f"--memory-swap {swap} needs --memory", hint="it is the sum of memory and swap")
+    if bytes_swap != _INFINITY and bytes_swap < bytes_limit:
+        raise InvalidArgument(
+            f"--memory-swap {swap} is less than --memory {limit}", hint="it is the sum of memory and swap"
+        )
+    return bytes_limit, bytes_swap
 
 
 def cpus(text: str) -> float:

@@ -167,11 +167,17 @@ def test_the_end_of_the_stream_ends_the_archive():
     assert len(read(file(b"a", b"x"))) == 1
 
 
-@pytest.mark.parametrize("cut", [1, 300, 511, 513, 1000, 1023, 1025, 1535])
+@pytest.mark.parametrize("cut", [1, 300, 511, 513, 1000, 1023, 1025, 1111])
 def test_truncation_is_noticed(cut: int):
     whole = file(b"a", bytes(600)) + file(b"b")
     with pytest.raises(InvalidArgument, match="truncated"):
         read(whole[:cut])
+
+
+@pytest.mark.parametrize("cut", [1112, 1300, 1535, 1536])
+def test_the_last_entry_needs_no_padding_as_umoci_writes_none(cut: int):
+    whole = file(b"a", bytes(600)) + file(b"b")
+    assert [(entry.name, entry.size) for entry in read(whole[:cut])] == [(b"a", 600)]
 
 
 def sparse_1_0(size: int, segments: list[tuple[int, int]], data: bytes, **fields) -> bytes:

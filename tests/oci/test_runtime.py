@@ -159,6 +159,7 @@ def test_survey_of_this_machine():
     [
         (CRUN_MISSING, CommandNotFound, "'nosuch' does not exist"),
         (RUNC_MISSING, CommandNotFound, "'nosuch' does not exist"),
+        ("executable file `a\nb` not found in $PATH: No such file or directory", CommandNotFound, r"'a\\nb' does not"),
         (RUNC_MISSING_PATH, CommandNotFound, "'/bin/nosuch' does not exist"),
         (RUNC_DENIED, CommandNotExecutable, "'/etc/plain' cannot be executed in the container: permission denied"),
         ("open executable: Permission denied\n", CommandNotExecutable, "'CMD' cannot be executed"),

@@ -16,9 +16,7 @@ def run(words: Sequence[str]) -> int:
 
     :return: the exit code.
     """
-    position = next(
-        (at for at, word in enumerate(words) if word in commands.TOP or word in commands.GROUPS), len(words)
-    )
+    position = next((at for at, word in enumerate(words) if word in commands.TOP), len(words))
     if {"--debug", "-D"} & set(words[:position]):
         os.environ[DEBUG] = "1"
     try:

@@ -137,12 +137,7 @@ class ContainerOptions(NamedTuple):
             security=parse.security(
                 self.security_opt or [], self.cap_add or [], self.cap_drop or [], privileged=self.privileged
             ),
-            resources=Resources(
-                memory=parse.optional(validate.memory, self.memory),
-                memory_swap=parse.optional(validate.memory_swap, self.memory_swap),
-                cpus=parse.optional(validate.cpus, self.cpus),
-                pids=parse.pids(self.pids_limit),
-            ),
+            resources=self._resources(),
             ulimits=dict(validate.ulimit(value) for value in self.ulimit or []),
             shm_size=parse.optional(validate.size, self.shm_size),
             stop_signal=parse.optional(parse.stop_signal, self.stop_signal),
@@ -154,3 +149,7 @@ class ContainerOptions(NamedTuple):
             network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
             runtime=self.runtime or common.runtime,
         )
+
+    def _resources(self) -> Resources:
+        memory, swap = validate.memory_and_swap(self.memory, self.memory_swap)
+        return Resources(memory, swap, cpus=parse.optional(validate.cpus, self.cpus), pids=parse.pids(self.pids_limit))

@@ -14,6 +14,7 @@ from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 T = TypeVar("T")
 
 _PROPAGATION = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+_MOST_TASKS = 2**22  # the kernel's PID_MAX_LIMIT
 _IGNORED_MODES = {"z", "Z", "nocopy", "consistent", "cached", "delegated"}  # SELinux relabelling, and Docker Desktop's
 
 
@@ -43,7 +44,7 @@ def _env_file(path: str) -> list[str]:
     except FileNotFoundError as error:
         raise NotFound(f"no such --env-file: {path}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"cannot read --env-file {path}: {error}") from error
+        raise InvalidArgument(f"cannot read --env-file {path}: {_reason(error)}") from error
     return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
@@ -153,7 +154,11 @@ def _seccomp_file(path: str) -> str:
     except FileNotFoundError as error:
         raise NotFound(f"no such seccomp profile: {path}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidArgument(f"cannot read seccomp profile {path}: {error}") from error
+        raise InvalidArgument(f"cannot read seccomp profile {path}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error.strerror if isinstance(error, OSError) else error)
 
 
 def require_terminal(*, tty: bool, stdin: bool) -> None:
@@ -177,4 +182,6 @@ def pids(value: int | None) -> int:
     """Read ``--pids-limit``: 0 and -1 mean no limit."""
     if value is None:
         return Resources().pids
+    if value > _MOST_TASKS:
+        raise InvalidArgument(f"--pids-limit {value} is too large", hint=f"the kernel counts to {_MOST_TASKS} tasks")
     return value if value > 0 else -1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 from plugrun.cli import text
@@ -11,7 +13,7 @@ from plugrun.cli.options import PROCESS, ContainerOptions
 from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
-from plugrun.errors import AlreadyExists, PlugrunError
+from plugrun.errors import AlreadyExists, Unavailable
 
 _Image = Annotated[str, argument("IMAGE")]
 _Command = Annotated[list[str] | None, argument("[COMMAND] [ARG]...")]
@@ -31,10 +33,9 @@ def create(
     from plugrun.lifecycle.create import create as make
 
     request = options.request(image, command or [], common, auto_remove=rm)
-    _refuse_existing(cidfile)
-    with engine(common) as opened, unpacking(image) as progress:
+    with engine(common) as opened, _id_file(cidfile) as write_id, unpacking(image) as progress:
         record = make(opened, request, progress=progress)
-    _write_id(cidfile, record.id)
+        write_id(record.id)
     text.say(record.id)
 
 
@@ -59,14 +60,13 @@ def run(
     from plugrun.lifecycle.start import start
 
     request = options.request(image, command or [], common, auto_remove=rm)
-    _refuse_existing(cidfile)
     if not detach:
         require_terminal(tty=options.tty, stdin=options.interactive)
     with engine(common) as opened:
-        with unpacking(image) as progress:
+        with _id_file(cidfile) as write_id, unpacking(image) as progress:
             record = make(opened, request, progress=progress)
+            write_id(record.id)
         try:
-            _write_id(cidfile, record.id)
             if detach:
                 start(opened, record.id)
                 text.say(record.id)
@@ -75,18 +75,32 @@ def run(
 
             streams = Streams(stdin=options.interactive, detach_keys=detach_keys, forward_signals=sig_proxy)
             return run_attached(opened, record, streams)
-        except PlugrunError:
+        except Exception:
             if rm and (left := opened.containers.get(record.id)) is not None:
                 remove(opened, left, force=True)
             raise
 
 
-def _refuse_existing(cidfile: str | None) -> None:
-    if cidfile is not None and os.path.lexists(cidfile):
-        raise AlreadyExists(f"the --cidfile {cidfile} exists already", hint="remove it or choose another one")
+@contextlib.contextmanager
+def _id_file(path: str | None) -> Iterator[Callable[[str], object]]:
+    """Make the ``--cidfile`` before anything else, and remove it again if no container comes of it.
 
-
-def _write_id(cidfile: str | None, container_id: str) -> None:
-    if cidfile is not None:
-        with open(cidfile, "x", encoding="ascii") as stream:
-            stream.write(container_id)
+    :return: what to call with the container's id.
+    :raises AlreadyExists: the file exists.
+    :raises Unavailable: it cannot be made.
+    """
+    if path is None:
+        yield lambda _: None
+        return
+    try:
+        stream = open(path, "x", encoding="ascii")  # noqa: SIM115 - closed below, and only its opening is explained
+    except FileExistsError as error:
+        raise AlreadyExists(f"the --cidfile {path} exists already", hint="remove it or choose another one") from error
+    except OSError as error:
+        raise Unavailable(f"cannot make the --cidfile {path}: {error.strerror}") from error
+    with stream:
+        try:
+            yield stream.write
+        except BaseException:
+            os.unlink(path)
+            raise

@@ -72,7 +72,7 @@ class Source:
         :pre: ``most`` is positive.
         :raises InvalidArgument: the stream has ended, or is larger than allowed.
         """
-        if self._position == len(self._buffer) and not self._fill():
+        if self.ended():
             raise InvalidArgument("archive is truncated: it ends in the middle of an entry")
         start = self._position
         self._position = min(start + most, len(self._buffer))
@@ -85,6 +85,13 @@ class Source:
         """
         while count:
             count -= len(self.take(count))
+
+    def ended(self) -> bool:
+        """Whether the stream has nothing more.
+
+        :raises InvalidArgument: it is larger than allowed.
+        """
+        return self._position == len(self._buffer) and not self._fill()
 
     def drain(self) -> None:
         """Read to the end of the stream, so that whoever hashes it sees every byte.
@@ -118,6 +125,8 @@ class Data:
         return piece
 
     def close(self) -> None:
-        """Pass over what nobody read, and the padding."""
-        self._source.skip(self.left + self._padding)
+        """Pass over what nobody read, and the padding, which umoci leaves out after the last entry."""
+        self._source.skip(self.left)
+        while self._padding and not self._source.ended():
+            self._padding -= len(self._source.take(self._padding))
         self.left = self._padding = 0

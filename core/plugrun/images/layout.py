@@ -89,10 +89,14 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
     """Write a file anew so that a crash leaves either the old or the new content."""
     staged = directory / f".{name}.new"
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(descriptor)
+    try:
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        staged.unlink()
+        raise
     staged.rename(directory / name)
     sync_directory(directory)
 

@@ -77,9 +77,10 @@ class LayoutDirectory:
             descriptor = self._root.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
             raise InvalidArgument(f"{what} cannot be read: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InvalidArgument(f"{what} is not a regular file")
         with io.FileIO(descriptor) as raw:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise InvalidArgument(f"{what} is not a regular file")
             return self._work.add(raw, what, digest=digest, size=size)
 
 

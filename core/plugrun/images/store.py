@@ -7,6 +7,7 @@ step, and blobs never change.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -46,10 +47,14 @@ class ImageStore:
     """Images of one engine. Making one does no I/O; a store that does not exist yet is empty.
 
     :param root: directory of the OCI image layout.
+    :param room: entered while a removal is written down; makes sure that there is room on the disk.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, *, room: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
         self._root = root
+        self._room = room
 
     def resolve(self, name: str) -> Image:
         """Find an image by reference, by id, by digest, or by the beginning of its id.
@@ -144,10 +149,11 @@ class ImageStore:
                     hint="remove them first, or use --force; they go on working without the image",
                 )
             left = [item for item in entries if item not in victims]
-            layout.write_index(self._root, left)
-            from plugrun.images import garbage
+            with self._room():
+                layout.write_index(self._root, left)
+                from plugrun.images import garbage
 
-            garbage.collect(self._root, victims, left)
+                garbage.collect(self._root, victims, left)
         return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
 
     def open_layer(self, layer: Layer) -> BinaryIO:

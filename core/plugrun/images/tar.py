@@ -42,7 +42,7 @@ def read_entries(stream: BinaryIO, limits: Limits = DEFAULT_LIMITS) -> Iterator[
     """Yield the members of an uncompressed tar archive, and read the stream to its very end.
 
     An entry's data can be read until the next entry is asked for; what is left is passed over. Two zero blocks end the
-    archive, and so does the end of the stream between two members; what follows the zero blocks is ignored.
+    archive, and so does the end of the stream after the data of a member; what follows the zero blocks is ignored.
 
     :param stream: ``read(n)`` may return less than asked for, and nothing at the end only.
     :raises InvalidArgument: the archive is malformed, truncated, ambiguous, or beyond the limits.

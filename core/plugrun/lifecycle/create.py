@@ -34,8 +34,10 @@ def create(
     :raises NotFound: no such image, driver or runtime.
     :raises AlreadyExists: the name is taken.
     :raises InvalidArgument: an unknown capability, an unusable seccomp profile.
+    :raises FailedPrecondition: the image is for another machine.
     """
     from plugrun.api import Event, Host
+    from plugrun.images import platform
     from plugrun.oci import runtime, spec
 
     plugins, root = engine.plugins, engine.paths.root
@@ -47,6 +49,7 @@ def create(
         names.check(request.name)
     spec.check(request.security)
     image = engine.images.resolve(request.image)
+    platform.check_runs(image.config.platform, f"image {request.image}")
     container_id = os.urandom(32).hex()
     endpoint = engine.network(network.spec.name, request.network_options)
     on_host = isinstance(endpoint.namespace(wanted.target if wanted else None), Host)
@@ -69,6 +72,7 @@ def create(
         created=time.time(),
     )
     with engine.locked(container_id), Undo(f"creating container {record.name}") as undo:
+        undo.push("its lock", lambda: engine.paths.lock(container_id).unlink(missing_ok=True))
         _add(engine, record, fixed=request.name is not None)
         undo.push("the container's record and layer", lambda: remove_locked(engine, record))
         ensure_private(engine.paths.container(container_id))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from plugrun import processes
 from plugrun.container import ContainerRecord, Status
-from plugrun.errors import FailedPrecondition
+from plugrun.errors import FailedPrecondition, Unavailable
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
-from plugrun.lifecycle.steps import STEPS, Starting
+from plugrun.lifecycle.steps import STEPS, Starting, Step
 from plugrun.lifecycle.watch import watching
 from plugrun.undo import Undo
 
@@ -35,6 +35,7 @@ def start(
     :raises CommandNotFound: its command does not exist in its root file system.
     :raises CommandNotExecutable: its command cannot be executed.
     :raises FailedPrecondition: it is being removed, or its image must not be started.
+    :raises Unavailable: the kernel refused something: no space is left, the run root is read-only.
     """
     from plugrun.api import Event
 
@@ -61,7 +62,7 @@ def _bring_up(at: Starting) -> None:
         with Undo(f"starting container {record.name}") as undo:
             for step in STEPS:
                 undo.push(step.name, lambda step=step: step.release(at))  # type: ignore[misc]
-                step.acquire(at)
+                _acquire(step, at)
     except BaseException as error:
         record.status, record.error = before, str(error)
         record.pid = record.monitor_pid = None
@@ -70,3 +71,12 @@ def _bring_up(at: Starting) -> None:
     record.status, record.started = Status.RUNNING, time.time()
     record.finished, record.exit_code, record.oom_killed = 0.0, None, False
     engine.containers.update(record)
+
+
+def _acquire(step: Step, at: Starting) -> None:
+    """Take one step; what the kernel refuses is said of the container and the step."""
+    try:
+        step.acquire(at)
+    except OSError as error:
+        reason = ": ".join(filter(None, (str(error.filename or ""), error.strerror or str(error))))
+        raise Unavailable(f"cannot start container {at.record.name}: {step.name}: {reason}") from error

@@ -70,7 +70,11 @@ def _replace(path: Path, content: str) -> None:
     new = path.with_suffix(path.suffix + ".new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
-        os.fchmod(descriptor, 0o644)  # whatever the umask: the container's users read it
-        stream.write(content)
+    try:
+        with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+            os.fchmod(descriptor, 0o644)  # whatever the umask: the container's users read it
+            stream.write(content)
+    except BaseException:
+        new.unlink()
+        raise
     new.replace(path)

@@ -27,7 +27,7 @@ def failure(output: str, what: str, *, command: str | None = None) -> PlugrunErr
     :param command: that command, for runtimes that do not name it.
     """
     line = clean(output)
-    if match := _NOT_FOUND.search(line):
+    if match := _NOT_FOUND.search(line) or _NOT_FOUND.search(output):  # the command's name may have line breaks
         name = match["crun"] or match["runc"] or command or ""
         return CommandNotFound(
             f"command {name!r} does not exist in the container",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from plugrun.errors import Unavailable
@@ -39,10 +40,16 @@ PRAGMA user_version = {SCHEMA_VERSION};
 
 
 class Database:
-    """One connection, opened when first used and closed by :meth:`close`."""
+    """One connection, opened when first used and closed by :meth:`close`.
 
-    def __init__(self, path: Path) -> None:
+    :param room: entered while something is written; makes sure that there is room on the disk.
+    """
+
+    def __init__(
+        self, path: Path, *, room: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
         self._path = path
+        self._room = room
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -52,14 +59,15 @@ class Database:
         :raises Unavailable: the file cannot be opened, is damaged, or is from a newer plugrun.
         """
         if self._connection is None:
-            with self._explained():
+            with self._explained(), self._room():
                 self._connection = self._open()
         return self._connection
 
     def close(self) -> None:
         """Close the connection; using the object again opens a new one."""
         if self._connection is not None:
-            self._connection.close()
+            with self._room():  # the last one to close moves the log into the database
+                self._connection.close()
             self._connection = None
 
     @contextlib.contextmanager
@@ -70,7 +78,7 @@ class Database:
             any process, and after a power failure are there in order, up to some point.
         """
         connection = self.connection
-        with self._explained():
+        with self._explained(), self._room():
             connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             connection.execute("BEGIN IMMEDIATE")
             try:

@@ -195,7 +195,6 @@ COMMANDS = {
     "no option value": (["load", "-i"], 125, ["'-i' requires an argument"]),
     "unknown command": (["nosuch"], 125, ["No such command 'nosuch'"]),
     "unknown image command": (["image", "nosuch"], 125, ["No such command 'nosuch'", "(see plugrun image --help)"]),
-    "no image command": (["image"], 125, ["Missing command. (see plugrun image --help)"]),
     "unknown global option": (["--nosuch", "ps"], 125, ["No such option: --nosuch"]),
     "unknown option": (["ps", "--nosuch"], 125, ["No such option: --nosuch"]),
     "one argument too many": (["ps", "x"], 125, ["unexpected extra argument", "(x)"]),

@@ -56,8 +56,7 @@ def _sentence(error: Exception) -> str:
     if _is_usage_error(error):
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "plugrun"
-        message = error.format_message() or "Missing command."  # type: ignore[attr-defined]
-        return f"{message} (see {where} --help)"
+        return f"{error.format_message()} (see {where} --help)"  # type: ignore[attr-defined]
     if isinstance(error, OSError) and error.strerror:
         return ": ".join(filter(None, (str(error.filename or ""), error.strerror))) + notes
     return f"internal error: {type(error).__name__}: {error}{notes}; run it again with --debug and report what it shows"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -12,20 +13,35 @@ _GARBAGE = 20_000  # objects made until the collector runs; at its default of 70
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt is signal.default_int_handler:  # not where the caller has it ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # while nothing is done yet there is nothing to undo
+    _open_standard_streams()
     if sys.argv[1:] in (["--version"], ["-v"]):  # scripts ask often: answer before the parser is loaded
         from plugrun import VERSION_LINE
 
         print(VERSION_LINE)
-        return
+        _leave(0)
     gc.set_threshold(_GARBAGE)
     from plugrun.cli.app import run
 
+    signal.signal(signal.SIGINT, interrupt)
     _leave(run(sys.argv[1:]))
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that came closed, or the next file opened would take its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _leave(code: int) -> NoReturn:
     """Exit without taking the interpreter apart: object by object, 8 ms go to freeing what the kernel frees at once."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # Python has none for a descriptor that came closed
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:  # nobody reads it any more, or its disk is full

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from plugrun import inotify
+from plugrun import inotify, processes
 from plugrun.errors import NotFound, Unavailable
 from plugrun.times import parse_timestamp
 
@@ -156,8 +156,8 @@ class _Records:
         poll = select.poll()
         poll.register(self._watch, select.POLLIN)
         poll.register(self._ended, select.POLLIN)
-        left = None if self._until is None else max(0, self._until - time.time_ns()) / 1e6
-        ready = {descriptor for descriptor, _ in poll.poll(left)}
+        left = None if self._until is None else (self._until - time.time_ns()) / 1e9
+        ready = {descriptor for descriptor, _ in poll.poll(processes.milliseconds(left))}
         if self._watch in ready:
             os.read(self._watch, _BLOCK)
         if not ready or self._ended in ready:

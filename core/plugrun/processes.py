@@ -6,6 +6,7 @@ import os
 import select
 
 UNKNOWN_START = 0
+_POLL_LONGEST = 2**31 - 1
 
 
 def boot_id() -> str:
@@ -49,7 +50,7 @@ def open_pidfd(pid: int | None, start: int) -> int | None:
 def wait_ended(pid: int | None, start: int, timeout: float | None = None) -> bool:
     """Wait until a process has ended.
 
-    :param timeout: seconds; ``None`` waits for ever.
+    :param timeout: seconds; ``None``, or more than poll(2) can count (24 days), waits for ever.
     :return: whether it has.
     """
     descriptor = open_pidfd(pid, start)
@@ -58,6 +59,13 @@ def wait_ended(pid: int | None, start: int, timeout: float | None = None) -> boo
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else max(0.0, timeout) * 1000))
+        return bool(poll.poll(milliseconds(timeout)))
     finally:
         os.close(descriptor)
+
+
+def milliseconds(seconds: float | None) -> float | None:
+    """Return a timeout for poll(2), whose milliseconds are an ``int``; ``None``, for ever, when it is beyond."""
+    if seconds is None or seconds * 1000 > _POLL_LONGEST:
+        return None
+    return max(0.0, seconds) * 1000

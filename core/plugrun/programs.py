@@ -134,15 +134,22 @@ def run(
             os.close(source)
     try:
         output = _collect(pid, (out_read, err_read), time.monotonic() + timeout)
+    except BaseException:  # such as an interrupt; a late "start" must not meet the container's next life
+        _kill(pid)
+        raise
     finally:
         os.close(out_read)
         os.close(err_read)
     if output is None:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        _kill(pid)
         raise DriverError(f"{argv[0]} did not end within {timeout:g} seconds and was killed")
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return Completed(code, *(text.decode("utf-8", "replace") for text in output))
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _memory_file(content: bytes) -> int:

@@ -12,9 +12,12 @@ class Undo:
 
     An undo that fails does not stop the others. Then the block raises one :class:`ExceptionGroup` of the original error
     and the failed undos, each with a note that says what it was undoing.
+
+    :ivar complete: whether nothing is left to undo; ``False`` when an undo failed, or was interrupted.
     """
 
     def __init__(self, what: str) -> None:
+        self.complete = True
         self._what = what
         self._steps: list[tuple[str, Callable[[], None]]] = []
 
@@ -30,7 +33,9 @@ class Undo:
     ) -> None:
         if error is None:
             return
+        self.complete = False
         failures = run_all(reversed(self._steps))
+        self.complete = not failures
         if failures and isinstance(error, Exception):
             raise ExceptionGroup(f"{self._what} failed, and so did undoing it", [error, *failures]) from error
         for failure in failures:  # an interrupt stays an interrupt

@@ -30,6 +30,15 @@ def hostname(value: str) -> str:
     return value
 
 
+def text(value: str) -> str:
+    """Check that a text is UTF-8, as everything about a container is; Python keeps other bytes as lone surrogates."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{value!r} is not UTF-8", hint="containers take no other text") from None
+    return value
+
+
 def env_name(name: str) -> str:
     """Check the name of an environment variable: anything but empty, ``=`` and control characters."""
     if not name or "=" in name or not name.isprintable() or " " in name:

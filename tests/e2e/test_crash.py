@@ -162,14 +162,3 @@ def reboot(plugrun):
     with connection:
         connection.execute("UPDATE containers SET record = json_set(record, '$.boot_id', 'another')")
     connection.close()
-
-
-def test_ctrl_c_while_starting_leaves_nothing(plugrun, busybox):
-    plugrun("create", "--name", "web", busybox, "sleep", "1000").ok()
-    for _ in range(5):
-        process = subprocess.Popen(plugrun.argv("start", "web"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-        assert state(plugrun, "web") in {"created", "running"}
-        plugrun("stop", "-t", "0", "web").ok()
-    assert not mounted(plugrun)

@@ -29,6 +29,8 @@ def exec_(
     from plugrun.oci import exec as session
     from plugrun.oci import keys
 
+    for value in (command, env, user, workdir):
+        parse.check_text(value)
     sequence = keys.parse(detach_keys)
     what = Execution(
         args=command,

@@ -118,6 +118,8 @@ class ContainerOptions(NamedTuple):
 
         :raises InvalidArgument: one of them makes no sense; quotes it.
         """
+        for value in (image, *command, *self):
+            parse.check_text(value)
         return ContainerRequest(
             image=image,
             command=command,

@@ -23,6 +23,13 @@ def optional(parse: Callable[[str], T], value: str | None) -> T | None:
     return None if value is None else parse(value)
 
 
+def check_text(value: object) -> None:
+    """Refuse an option or argument, or a list of them, that is not UTF-8."""
+    for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str):
+            validate.text(one)
+
+
 def environment(files: Sequence[str], values: Sequence[str]) -> list[str]:
     """Read ``--env-file`` and ``--env``, in this order; a bare ``NAME`` takes its value from our own environment."""
     lines = [line for path in files for line in _env_file(path)]

@@ -13,7 +13,7 @@ from plugrun.cli.options import PROCESS, ContainerOptions
 from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
-from plugrun.errors import AlreadyExists, Unavailable
+from plugrun.errors import AlreadyExists, PlugrunError, Unavailable
 
 _Image = Annotated[str, argument("IMAGE")]
 _Command = Annotated[list[str] | None, argument("[COMMAND] [ARG]...")]
@@ -58,6 +58,7 @@ def run(
     from plugrun.lifecycle.create import create as make
     from plugrun.lifecycle.remove import remove
     from plugrun.lifecycle.start import start
+    from plugrun.lifecycle.state import is_running
 
     request = options.request(image, command or [], common, auto_remove=rm)
     if not detach:
@@ -75,8 +76,9 @@ def run(
 
             streams = Streams(stdin=options.interactive, detach_keys=detach_keys, forward_signals=sig_proxy)
             return run_attached(opened, record, streams)
-        except Exception:
-            if rm and (left := opened.containers.get(record.id)) is not None:
+        except BaseException as error:
+            left = opened.containers.get(record.id) if rm else None
+            if left is not None and (isinstance(error, PlugrunError) or not is_running(left)):
                 remove(opened, left, force=True)
             raise
 

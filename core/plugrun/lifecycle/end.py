@@ -51,7 +51,18 @@ def clean_up(engine: Engine, container_id: str) -> int:
                 end_locked(engine, record)
                 if record.config.auto_remove:
                     remove_locked(engine, record)
-    code = engine.containers.last_exit(container_id)
+    return _exit_code_of(engine, container_id)
+
+
+def _exit_code_of(engine: Engine, container_id: str) -> int:
+    """Return the exit code of a container that does not run: 0 if it never ran, as in Docker."""
+    record = engine.containers.get(container_id)
+    if record is None:
+        code = engine.containers.last_exit(container_id)
+    elif record.finished:
+        code = record.exit_code
+    else:
+        code = 0
     return UNKNOWN_EXIT_CODE if code is None else code
 
 

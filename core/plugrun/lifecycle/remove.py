@@ -20,15 +20,15 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> N
     :param force: kill it first if it runs.
     :raises FailedPrecondition: it runs, and ``force`` was not given.
     """
-    if is_running(record):
-        if not force:
+    if force and is_running(record):
+        stop(engine, record, 0, signal.SIGKILL)
+    with engine.locked(record.id):
+        current = engine.containers.get(record.id)
+        if current is not None and is_running(current) and not force:  # perhaps since a moment ago
             raise FailedPrecondition(
                 f"container {record.name} is running",
                 hint=f"stop it first: plugrun stop {record.name}; or kill and remove it: plugrun rm -f {record.name}",
             )
-        stop(engine, record, 0, signal.SIGKILL)
-    with engine.locked(record.id):
-        current = engine.containers.get(record.id)
         if current is not None:
             remove_locked(engine, current)
 

@@ -58,14 +58,17 @@ def _bring_up(at: Starting) -> None:
     record.status, record.error = Status.STARTING, ""
     record.boot_id = processes.boot_id()
     engine.containers.update(record)
+    undo = Undo(f"starting container {record.name}")
     try:
-        with Undo(f"starting container {record.name}") as undo:
+        with undo:
             for step in STEPS:
                 undo.push(step.name, lambda step=step: step.release(at))  # type: ignore[misc]
                 _acquire(step, at)
     except BaseException as error:
-        record.status, record.error = before, str(error)
-        record.pid = record.monitor_pid = None
+        record.error = str(error)
+        if undo.complete:  # else it stays as it is, and the next command that changes something goes on undoing
+            record.status = before
+            record.pid = record.monitor_pid = None
         engine.containers.update(record)
         raise
     record.status, record.started = Status.RUNNING, time.time()

@@ -68,15 +68,13 @@ class ContainerStore:
 
     def get(self, container_id: str) -> ContainerRecord | None:
         """Return the container with exactly this id, if there is one."""
-        row = self._database.connection.execute(
-            "SELECT record FROM containers WHERE id = ?", (container_id,)
-        ).fetchone()
-        return decode(row[0]) if row else None
+        rows = self._database.query("SELECT record FROM containers WHERE id = ?", (container_id,))
+        return decode(rows[0][0]) if rows else None
 
     def last_exit(self, container_id: str) -> int | None:
         """Return the exit code a container last ended with, also when it has been removed since; None if unknown."""
-        row = self._database.connection.execute("SELECT code FROM exits WHERE id = ?", (container_id,)).fetchone()
-        return row[0] if row else None
+        rows = self._database.query("SELECT code FROM exits WHERE id = ?", (container_id,))
+        return rows[0][0] if rows else None
 
     def find(self, name_or_id: str) -> ContainerRecord:
         """Return the container with this name, id, or unique beginning of an id, in that order.
@@ -85,9 +83,10 @@ class ContainerStore:
         :raises InvalidArgument: the beginning fits several.
         """
         query = "SELECT record FROM containers WHERE name = ? OR id = ? ORDER BY name = ? DESC LIMIT 1"
-        row = self._database.connection.execute(query, (name_or_id, name_or_id, name_or_id)).fetchone()
-        if row:
-            return decode(row[0])
+        known = name_or_id.isprintable()  # bytes that are no UTF-8, for one, cannot even be asked for
+        rows = self._database.query(query, (name_or_id, name_or_id, name_or_id)) if known else []
+        if rows:
+            return decode(rows[0][0])
         matches = self._starting_with(name_or_id) if _HEX.match(name_or_id) else []
         if len(matches) > 1:
             raise InvalidArgument(
@@ -102,15 +101,15 @@ class ContainerStore:
         query, values = "SELECT record FROM containers", tuple(statuses)
         if values:
             query += f" WHERE status IN ({', '.join('?' * len(values))})"
-        records = [decode(row[0]) for row in self._database.connection.execute(query, values)]
+        records = [decode(row[0]) for row in self._database.query(query, values)]
         return sorted(records, key=lambda record: record.created, reverse=True)
 
     def using_image(self, image_id: str) -> list[str]:
         """Return the names of the containers made from an image."""
         query = "SELECT name FROM containers WHERE image_id = ? ORDER BY name"
-        return [row[0] for row in self._database.connection.execute(query, (image_id,))]
+        return [row[0] for row in self._database.query(query, (image_id,))]
 
     def _starting_with(self, prefix: str) -> list[ContainerRecord]:
         query = "SELECT record FROM containers WHERE id >= ? AND id < ? LIMIT 2"
-        rows = self._database.connection.execute(query, (prefix, prefix + "g"))  # 'g' sorts after every hex digit
+        rows = self._database.query(query, (prefix, prefix + "g"))  # 'g' sorts after every hex digit
         return [decode(row[0]) for row in rows]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from plugrun.errors import Unavailable
 
@@ -69,6 +70,15 @@ class Database:
             with self._room():  # the last one to close moves the log into the database
                 self._connection.close()
             self._connection = None
+
+    def query(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return the rows of a ``SELECT``.
+
+        :raises Unavailable: as :attr:`connection`.
+        """
+        connection = self.connection
+        with self._explained():
+            return connection.execute(statement, values).fetchall()
 
     @contextlib.contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[sqlite3.Connection]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import threading
 
 import pytest
+
+from plugrun.engine import Engine
+from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle.remove import remove
+from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +78,35 @@ def test_wait_gives_the_exit_code_even_when_the_container_removes_itself(plugrun
     plugrun("kill", "-s", "TERM", container).ok()
     waiter.join(20)
     assert codes == ["3"]
+
+
+def test_wait_answers_for_every_container_that_does_not_run(plugrun, busybox):
+    plugrun("create", "--name", "new", busybox, "true").ok()
+    plugrun("run", "--name", "old", busybox, "sh", "-c", "exit 7")
+    connection = sqlite3.connect(plugrun.roots.root / "state.db")
+    with connection:
+        connection.execute("DELETE FROM exits")  # as after a thousand later ones
+    connection.close()
+    assert plugrun("wait", "new", "old").ok().stdout == "0\n7\n"
+
+
+def test_rm_does_not_believe_what_was_true_a_moment_ago(plugrun, busybox):
+    plugrun("create", "--name", "web", busybox, "sleep", "1000").ok()
+    engine = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    record = engine.containers.find("web")
+    plugrun("start", "web").ok()
+    with pytest.raises(FailedPrecondition, match="web is running"):
+        remove(engine, record)
+    engine.close()
+    assert state(plugrun, "web") == "running"
+
+
+def test_stop_with_more_patience_than_the_kernel_can_count(plugrun, busybox):
+    plugrun("run", "-d", "--name", "web", busybox, "sh", "-c", TRAP).ok()
+    wait_for_log(plugrun, "web", "ready")
+    assert plugrun("stop", "-t", "9999999", "web").ok().line == "web"
+    assert plugrun("run", "--name", "brief", busybox, "echo", "hi").ok().line == "hi"
+    assert plugrun("logs", "-f", "--until", "2090-01-01T00:00:00Z", "brief").ok().line == "hi"
 
 
 def test_several_names_are_each_reported(plugrun, busybox):

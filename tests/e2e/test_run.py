@@ -48,6 +48,17 @@ def test_host_is_the_callers_network_and_none_is_not(plugrun, busybox):
     assert inside["none"] != mine
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_came_closed_is_an_empty_one(plugrun, busybox, closed):
+    command = plugrun.argv("run", "-i", "--name", "web", busybox, "sh", "-c", "cat; echo out; echo err >&2; exit 3")
+    done = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *command], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stdout == ("" if ">&-" in closed.replace("2>&-", "") else "out\n")
+    assert done.stderr == ("" if "2>&-" in closed else "err\n")
+    logs = plugrun("logs", "web").ok()
+    assert (logs.stdout, logs.stderr) == ("out\n", "err\n")
+
+
 def test_streams_are_separate(plugrun, busybox):
     result = plugrun("run", "--rm", busybox, "sh", "-c", "echo out; echo err >&2").ok()
     assert (result.stdout, result.stderr) == ("out\n", "err\n")

@@ -147,6 +147,18 @@ def test_a_damaged_file_is_named(tmp_path):
         ContainerStore(Database(tmp_path / "state.db")).all()
 
 
+@pytest.mark.parametrize("ask", ["all", "get", "find", "last_exit", "using_image"])
+def test_damaged_pages_are_named_whatever_is_asked(tmp_path, ask):
+    path = tmp_path / "state.db"
+    store = ContainerStore(Database(path))
+    store.all()
+    with open(path, "r+b") as stream:  # behind the first page, which opening reads
+        stream.seek(4096)
+        stream.write(b"\xff" * (path.stat().st_size - 4096))
+    with pytest.raises(Unavailable, match=r"state.db cannot be used: .*malformed"):
+        getattr(ContainerStore(Database(path)), ask)(*([] if ask == "all" else ["a" * 64]))
+
+
 def test_a_newer_schema_is_refused(tmp_path):
     connection = sqlite3.connect(tmp_path / "state.db")
     connection.execute("PRAGMA user_version = 99")

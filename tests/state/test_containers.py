@@ -150,12 +150,13 @@ def test_a_damaged_file_is_named(tmp_path):
 @pytest.mark.parametrize("ask", ["all", "get", "find", "last_exit", "using_image"])
 def test_damaged_pages_are_named_whatever_is_asked(tmp_path, ask):
     path = tmp_path / "state.db"
-    store = ContainerStore(Database(path))
-    store.all()
+    database = Database(path)
+    ContainerStore(database).all()
+    database.close()
     with open(path, "r+b") as stream:  # behind the first page, which opening reads
         stream.seek(4096)
         stream.write(b"\xff" * (path.stat().st_size - 4096))
-    with pytest.raises(Unavailable, match=r"state.db cannot be used: .*malformed"):
+    with pytest.raises(Unavailable, match=r"state.db cannot be used: "):
         getattr(ContainerStore(Database(path)), ask)(*([] if ask == "all" else ["a" * 64]))
 
 
@@ -185,3 +186,24 @@ def test_of_many_processes_one_wins_each_name(tmp_path):
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         won = pool.starmap(_add, [(tmp_path / "state.db", number) for number in range(1, 9)])
     assert sorted(step for steps in won for step in steps) == list(range(10))
+
+
+def _first_use(path):
+    database = Database(path)
+    with database.transaction() as connection:
+        connection.execute("INSERT OR REPLACE INTO exits (id, code) VALUES ('a', 1)")
+    database.close()
+
+
+def test_of_many_processes_that_make_the_database_none_fails(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(6) as pool:
+        for number in range(60):
+            pool.map(_first_use, [tmp_path / f"{number}.db"] * 6, chunksize=1)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{number}.db" for number in range(60)}
+
+
+def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path):
+    (tmp_path / "state.db").touch()
+    with pytest.raises(Unavailable, match=r"is no database of plugrun"):
+        ContainerStore(Database(tmp_path / "state.db")).all()
+    assert (tmp_path / "state.db").stat().st_size == 0

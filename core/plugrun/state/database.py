@@ -7,6 +7,7 @@ IMMEDIATE``), so that two never meet half-way through. Sources: https://sqlite.o
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ _BUSY_SECONDS = 60.0
 _EXITS_KEPT = 1000
 
 _SCHEMA = f"""
+BEGIN;
 CREATE TABLE containers (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -37,6 +39,7 @@ CREATE TRIGGER exits_bounded AFTER INSERT ON exits BEGIN
     DELETE FROM exits WHERE sequence <= NEW.sequence - {_EXITS_KEPT};
 END;
 PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
 """  # noqa: S608 - only our own numbers go in
 
 
@@ -99,19 +102,19 @@ class Database:
             connection.execute("COMMIT")
 
     def _open(self) -> sqlite3.Connection:
-        new = not self._path.exists()
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        if not self._path.exists():
+            self._create()
+        connection = self._connect(self._path)
         try:
-            if new:
-                self._path.chmod(0o600)
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                self._create(connection)
-            self._check_version(version)
+            self._check_version(connection.execute("PRAGMA user_version").fetchone()[0])
         except BaseException:
             connection.close()
             raise
         return connection
+
+    @staticmethod
+    def _connect(path: Path) -> sqlite3.Connection:
+        return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _check_version(self, version: int) -> None:
         if version > SCHEMA_VERSION:
@@ -119,15 +122,31 @@ class Database:
                 f"{self._path} has schema {version}, this plugrun knows {SCHEMA_VERSION}",
                 hint="use the newer plugrun that wrote it",
             )
+        if version == 0:
+            raise Unavailable(f"{self._path} is no database of plugrun", hint="move it away")
 
-    @staticmethod
-    def _create(connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:  # another process may have been first
-            for statement in _statements(_SCHEMA):
-                connection.execute(statement)
-        connection.execute("COMMIT")
+    def _create(self) -> None:
+        """Make the database complete under another name, and have it appear at once; another process may be first.
+
+        One that is still being turned to write-ahead logging cannot be opened by others at every moment.
+        """
+        new = self._path.with_name(f"{self._path.name}.{os.urandom(4).hex()}")
+        try:
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            with contextlib.closing(self._connect(new)) as connection:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.executescript(_SCHEMA)
+            with contextlib.suppress(FileExistsError):
+                os.link(new, self._path)
+        except OSError as error:
+            raise Unavailable(f"the state database {self._path} cannot be made: {error.strerror}") from error
+        finally:
+            new.unlink(missing_ok=True)
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -140,13 +159,3 @@ class Database:
                 f"the state database {self._path} cannot be used: {error}",
                 hint="is its disk full or read-only? 'plugrun doctor' shows more",
             ) from error
-
-
-def _statements(script: str) -> Iterator[str]:
-    """Split a script; :meth:`sqlite3.Connection.executescript` would commit the transaction it is called in."""
-    statement = ""
-    for line in script.splitlines():
-        statement += line + "\n"
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""

@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
@@ -14,6 +15,7 @@ from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 MARKER = "oci-layout"
@@ -32,7 +34,16 @@ def ensure(root: Path) -> None:
     for directory in (root, root / "blobs", root / "blobs/sha256", root / "blobs/sha512"):
         ensure_private(directory)
     if not (root / MARKER).exists():
-        replace_file(root, MARKER, _MARKER_TEXT)
+        with locked(root):
+            replace_file(root, MARKER, _MARKER_TEXT)
+
+
+def locked(root: Path) -> AbstractContextManager[None]:
+    """Hold the lock of everybody who changes the layout, in ``with``.
+
+    :raises FailedPrecondition: another process kept it for too long.
+    """
+    return locks.held(root / "lock", what="the image store")
 
 
 def read_index(root: Path) -> list[Descriptor]:
@@ -86,7 +97,11 @@ def blobs(root: Path) -> Iterator[str]:
 
 
 def replace_file(directory: Path, name: str, data: bytes) -> None:
-    """Write a file anew so that a crash leaves either the old or the new content."""
+    """Write a file anew so that a crash leaves either the old or the new content.
+
+    :pre: the caller holds the layout's lock; so one temporary name is enough, and what a killed process left there is
+        written over.
+    """
     staged = directory / f".{name}.new"
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

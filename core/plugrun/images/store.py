@@ -12,7 +12,6 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, names, reference
@@ -253,4 +252,4 @@ class ImageStore:
 
     def _locked(self) -> AbstractContextManager[None]:
         layout.ensure(self._root)
-        return locks.held(self._root / "lock", what="the image store")
+        return layout.locked(self._root)

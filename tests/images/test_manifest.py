@@ -141,6 +141,25 @@ def test_documents_that_are_not_plain_json_are_refused(data, reason):
     assert len(str(caught.value)) < 200
 
 
+class CountedKey(str):
+    """A key that counts how often one is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        CountedKey.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_looking_for_a_key_that_appears_twice_takes_time_in_proportion():
+    keys = [CountedKey(number) for number in range(1000)]
+    with pytest.raises(ValueError, match="'999' appears twice"):
+        document._unique([(key, None) for key in [*keys, CountedKey(999)]])
+    assert CountedKey.compared < 2000
+
+
 def test_an_index_is_not_an_image_and_the_other_way_round():
     with pytest.raises(InvalidArgument, match="is an index"):
         manifest.parse_manifest(encode(LIST), "m")

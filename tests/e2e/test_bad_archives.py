@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from e2e.refusals import assert_refused, nothing_made
+from fixtures.engine import Result
 from images import archives
 from images.archives import Parts
 
@@ -136,6 +137,14 @@ def test_what_is_no_tar_is_not_imported(plugrun, busybox, tmp_path, data):
     with nothing_made(plugrun):
         assert_refused(plugrun("import", str(tmp_path / "file"), "made:1"), 1)
         assert_refused(plugrun("import", "-", "made:1", input=data), 1)
+
+
+@pytest.mark.parametrize("command", [["load"], ["load", "-i", "-"], ["import", "-", "made:1"]], ids=" ".join)
+def test_standard_input_that_is_closed(plugrun, busybox, command):
+    argv = ["sh", "-c", 'exec "$@" <&-', "sh", *plugrun.argv(*command)]
+    with nothing_made(plugrun):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert_refused(Result(done.returncode, done.stdout, done.stderr), 1, "standard input is closed; name a file")
 
 
 def test_images_for_other_machines_are_neither_loaded_nor_run(plugrun, busybox, tmp_path):

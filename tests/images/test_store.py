@@ -397,6 +397,7 @@ def test_changes_that_are_none_are_refused(store, root, tmp_path, change, reason
     [
         ({"reference": "Upper"}, InvalidArgument, "lower case"),
         ({"reference": "x@" + sha256(b"")}, InvalidArgument, "not a digest"),
+        ({"message": "caf\udce9"}, InvalidArgument, "holds half a character"),
         ({"platform": "linux"}, InvalidArgument, "os/architecture"),
         ({"platform": "linux/s390x"}, FailedPrecondition, "for linux/s390x, and this machine is"),
     ],

@@ -10,11 +10,11 @@ from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
-from plugrun.images.manifest import Descriptor, parse_index
+from plugrun.images.manifest import MAX_MANIFESTS, Descriptor, parse_index
 from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -64,13 +64,30 @@ def read_index(root: Path) -> list[Descriptor]:
         ) from error
 
 
-def write_index(root: Path, entries: Iterable[Descriptor]) -> None:
+def encode_index(entries: Collection[Descriptor]) -> bytes:
+    """Return what ``index.json`` will hold.
+
+    :raises FailedPrecondition: :func:`read_index` would refuse so much.
+    """
+    content = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_as_json(item) for item in entries]}
+    # Escapes could make what another tool wrote longer, and then not even a removal would fit.
+    data = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(entries) > MAX_MANIFESTS or len(data) > document.MAX_SIZE:
+        raise FailedPrecondition(
+            f"the image store has no room for more names: {len(entries)} entries of {len(data)} bytes are more than "
+            f"{MAX_MANIFESTS} or {document.MAX_SIZE >> 20} MiB",
+            hint="remove some images: plugrun rmi",
+        )
+    return data
+
+
+def write_index(root: Path, entries: Collection[Descriptor]) -> None:
     """Replace ``index.json`` in one step that survives power loss.
 
     :pre: the caller holds the store's lock, and every blob of the entries is synced.
+    :raises FailedPrecondition: as :func:`encode_index`.
     """
-    content = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_as_json(item) for item in entries]}
-    replace_file(root, INDEX, json.dumps(content, separators=(",", ":")).encode())
+    replace_file(root, INDEX, encode_index(entries))
 
 
 def read_blob(root: Path, digest: str, size: int) -> bytes:

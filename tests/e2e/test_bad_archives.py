@@ -104,6 +104,17 @@ def test_damaged_layouts(plugrun, busybox, layout, tmp_path, damage, packed):
         assert_refused(plugrun("load", "-i", str(source)), 1, str(source), words[packed])
 
 
+@pytest.mark.parametrize("transport", ["docker-archive", "oci-archive", "oci"])
+def test_loading_again_mends_a_flipped_byte(plugrun, busybox_archive, layout, tmp_path, transport):
+    source = str(tmp_path / "source")
+    skopeo("copy", f"oci:{layout}:other:1", f"{transport}:{source}:app:1")
+    plugrun("load", "-i", source).ok()
+    flip(largest(plugrun.roots.root / "images"), 100_000)
+    assert_refused(plugrun("run", "--rm", "app:1", "true"), 125, "corrupt")
+    plugrun("load", "-i", source).ok()
+    plugrun("run", "--rm", "app:1", "true").ok()
+
+
 @pytest.mark.parametrize("change", [lambda path: flip(path, 1_000_000), lambda path: os.truncate(path, 1_000_000)])
 def test_damaged_docker_archives(plugrun, busybox, busybox_archive, tmp_path, change):
     archive = tmp_path / "archive.tar"

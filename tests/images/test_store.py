@@ -383,15 +383,35 @@ def test_a_layer_that_changed_on_the_disk_fails_at_its_end(store, load, root):
         store.open_layer(layer)
 
 
-def test_loading_again_mends_a_blob_of_the_wrong_size(store, load, root):
-    image = parts("app:1")
-    for kind in ("docker", "oci"):
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {"cut": lambda path: path.write_bytes(b""), "flip": lambda path: flip(path, -1)}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("packed", [bytes, gzipped], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", ["docker", "oci"])
+def test_loading_again_mends_every_damaged_blob(store, load, root, kind, packed, damage):
+    image = parts("app:1", packed=packed)
+    load(image, kind)
+    before = archives.tree(root)
+    for digest in blobs(root):
+        DAMAGE[damage](layout.blob_path(root, digest))
+        assert archives.tree(root) != before
         load(image, kind)
-        layer = store.resolve("app:1").layers[0]
-        layout.blob_path(root, layer.digest).write_bytes(b"")
-        load(image, kind)
-        with store.open_layer(layer) as stream:
-            assert stream.read() == BASE
+        assert archives.tree(root) == before, digest
+
+
+def test_a_blob_that_was_pinned_with_another_size_is_not_taken_for_it(store, load, root):
+    load(parts("app:1"))
+    with ingest.session(root, recover=lambda: None) as work:
+        assert work.pin(sha256(BASE), len(BASE))
+        assert work.pin(sha256(BASE), len(BASE))
+        assert not work.pin(sha256(BASE), len(BASE) + 1)
 
 
 # --- Import ------------------------------------------------------------------------------------------------------

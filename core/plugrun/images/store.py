@@ -242,7 +242,7 @@ class ImageStore:
                 if image.image_id not in there:
                     table.keep(image.manifest)
                 there.add(image.image_id)
-                loaded.append(LoadedImage(image.image_id, image.references, replaced))
+                loaded.append(LoadedImage(image.image_id, image.references, replaced, image.label))
             entries = table.entries()
             layout.encode_index(entries)  # an index that is refused leaves no blobs behind
             work.publish(blobs)

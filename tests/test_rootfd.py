@@ -139,9 +139,49 @@ def test_resolve_ends_on_a_link_bomb(tree: Path):
         root.resolve("bomb")
 
 
-def test_resolve_refuses_too_long_paths(tree: Path):
+@pytest.mark.parametrize("path", ["a/" * 5000, "a/../" * 1000, "run/" + "a/" * 5000])
+def test_resolve_refuses_too_long_paths(tree: Path, path: str):
     with RootDir.at(tree) as root, pytest.raises(InvalidArgument, match="too long"):
-        root.resolve("a/" * 5000)
+        root.resolve(path, covered=["/run"])
+
+
+class Counted(set[bytes]):
+    """Covered places that count how often somebody asks whether a path is one."""
+
+    asked = 0
+
+    def __contains__(self, path: object) -> bool:
+        self.asked += 1
+        return super().__contains__(path)
+
+
+def test_resolve_asks_once_for_each_component(tree: Path):
+    for number in range(30):
+        (tree / f"chain{number}").symlink_to("a/../" * 50 + f"chain{number + 1}")
+    for path, most in ((b"a/" * 1000, 1000), (b"chain0", 30 * 51 + 1), (b"run/" + b"a/" * 1000, 1)):
+        covered = Counted({b"run"})
+        with RootDir.at(tree) as root:
+            root._resolve(path, covered)
+        assert covered.asked == most, path
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/run/link", "/run/link"),
+        ("/run/a/../link", "/run/link"),
+        ("/run/../bin", "/usr/bin"),
+        ("/run/a/../../bin/x", "/usr/bin/x"),
+        ("/run/../run/link", "/run/link"),
+        ("/var/run/link", "/run/link"),
+        ("/usr/link", "/usr/bin"),
+    ],
+)
+def test_resolve_looks_into_no_covered_place(tree: Path, path: str, expected: str):
+    (tree / "run/link").symlink_to("/usr/bin")
+    (tree / "usr/link").symlink_to("/usr/bin")
+    with RootDir.at(tree) as root:
+        assert root.resolve(path, covered=["/run", "/usr/bin"]) == expected
 
 
 @pytest.mark.root

@@ -102,7 +102,7 @@ def ensure_private(directory: Path) -> None:
             raise NotADirectoryError(20, "Not a directory", str(directory)) from None
     except FileNotFoundError:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        os.mkdir(directory, 0o700)
+        ensure_private(directory)  # which another process may have made meanwhile
 
 
 def resolve(root: str | None, run_root: str | None) -> Paths:

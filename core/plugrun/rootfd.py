@@ -25,6 +25,7 @@ RESOLVE_IN_ROOT: Final = 0x10
 _OPENAT2: Final = 437  # the same number on every architecture
 _RACES: Final = 64  # openat2 answers EAGAIN when a rename anywhere on the system may have confused a ".."
 _MAX_LINKS: Final = 40  # MAXSYMLINKS of the kernel
+_MAX_PATH: Final = 4095  # PATH_MAX of the kernel, without the NUL byte
 
 
 class _OpenHow(ctypes.Structure):
@@ -172,9 +173,13 @@ class RootDir:
     def _resolve(self, path: bytes, covered: Collection[bytes] = ()) -> list[bytes]:
         """Follow links by hand, because the kernel resolves only what exists.
 
-        Nothing can escape meanwhile: each look-up is confined to the root, and a link's text only joins ``todo``.
+        Nothing can escape meanwhile: each look-up is confined to the root, and a link's text only joins ``todo``. Every
+        component costs one look-up, and with their number limited as the kernel does, a hostile path soon ends.
         """
+        if len(path) > _MAX_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         names: list[bytes] = []
+        covering = 0  # how many of the names lead to the covered place that the rest is in
         todo = path.split(b"/")[::-1]
         links = 0
         while todo:
@@ -184,10 +189,15 @@ class RootDir:
             if name == b"..":
                 del names[-1:]
                 continue
+            if len(names) < covering:  # ".." or a link has left it
+                covering = 0
             names.append(name)
-            if any(b"/".join(names[:count]) in covered for count in range(1, len(names))):
+            if covering:
                 continue
-            target = self._link(b"/".join(names))
+            place = b"/".join(names)
+            if place in covered:
+                covering = len(names)
+            target = self._link(place)
             if target is not None:
                 links += 1
                 if links > _MAX_LINKS:

@@ -36,6 +36,14 @@ def test_load_says_what_was_loaded_and_what_it_replaced(plugrun, app, tmp_path):
     assert plugrun("load", "-i", "-", input=archives.tar(app.docker())).ok().line.endswith("Loaded image: app:1")
 
 
+def test_load_says_which_label_is_no_name(plugrun, tmp_path):
+    labelled = Parts(name="V1.0")
+    assert plugrun("load", "-i", archives.write_tar(tmp_path / "a.tar", labelled.oci())).ok().stdout == (
+        f"the archive calls it 'V1.0', which is no image name\nLoaded image ID: {labelled.id}\n"
+    )
+    plugrun("image", "inspect", labelled.id).ok()
+
+
 def test_images_lists_one_line_a_name(plugrun, app):
     listing = plugrun("images").ok().stdout.splitlines()
     assert listing[0].split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]

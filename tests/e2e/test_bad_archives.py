@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from e2e.refusals import assert_refused, nothing_made
+from fixtures.engine import Result
 from images import archives
 from images.archives import Parts
 
@@ -103,6 +104,17 @@ def test_damaged_layouts(plugrun, busybox, layout, tmp_path, damage, packed):
         assert_refused(plugrun("load", "-i", str(source)), 1, str(source), words[packed])
 
 
+@pytest.mark.parametrize("transport", ["docker-archive", "oci-archive", "oci"])
+def test_loading_again_mends_a_flipped_byte(plugrun, busybox_archive, layout, tmp_path, transport):
+    source = str(tmp_path / "source")
+    skopeo("copy", f"oci:{layout}:other:1", f"{transport}:{source}:app:1")
+    plugrun("load", "-i", source).ok()
+    flip(largest(plugrun.roots.root / "images"), 100_000)
+    assert_refused(plugrun("run", "--rm", "app:1", "true"), 125, "corrupt")
+    plugrun("load", "-i", source).ok()
+    plugrun("run", "--rm", "app:1", "true").ok()
+
+
 @pytest.mark.parametrize("change", [lambda path: flip(path, 1_000_000), lambda path: os.truncate(path, 1_000_000)])
 def test_damaged_docker_archives(plugrun, busybox, busybox_archive, tmp_path, change):
     archive = tmp_path / "archive.tar"
@@ -136,6 +148,14 @@ def test_what_is_no_tar_is_not_imported(plugrun, busybox, tmp_path, data):
     with nothing_made(plugrun):
         assert_refused(plugrun("import", str(tmp_path / "file"), "made:1"), 1)
         assert_refused(plugrun("import", "-", "made:1", input=data), 1)
+
+
+@pytest.mark.parametrize("command", [["load"], ["load", "-i", "-"], ["import", "-", "made:1"]], ids=" ".join)
+def test_standard_input_that_is_closed(plugrun, busybox, command):
+    argv = ["sh", "-c", 'exec "$@" <&-', "sh", *plugrun.argv(*command)]
+    with nothing_made(plugrun):
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert_refused(Result(done.returncode, done.stdout, done.stderr), 1, "standard input is closed; name a file")
 
 
 def test_images_for_other_machines_are_neither_loaded_nor_run(plugrun, busybox, tmp_path):

@@ -177,6 +177,48 @@ def test_the_image_for_this_machine_is_taken_from_a_flat_index(store, tmp_path):
     assert [image.id for image in store.list()] == [parts.id]
 
 
+def layout_of(*images, **more):
+    """A layout of several images; ``more`` goes into the entry of each."""
+    files, entries = {}, []
+    for parts in images:
+        own = parts.oci()
+        entries += [entry | more for entry in json.loads(own["index.json"])["manifests"]]
+        files |= own
+    return files | {"index.json": encode({"schemaVersion": 2, "manifests": entries})}
+
+
+ONE, TWO = ([archives.layer({name: b""})] for name in "12")
+
+
+@pytest.mark.parametrize("more", [{}, {"platform": here()}], ids=["without platforms", "same platform"])
+@pytest.mark.parametrize("name", [None, "example:1"])
+def test_images_of_one_platform_that_share_a_name_or_have_none_all_load(store, tmp_path, name, more):
+    one, two = Parts(ONE, name), Parts(TWO, name)
+    loaded = store.load(archives.write_tar(tmp_path / "a.tar", layout_of(one, two, **more)))
+    assert [image.id for image in loaded] == [one.id, two.id]
+    assert {image.id for image in store.list()} == {one.id, two.id}
+    if name:
+        assert loaded[1].replaced == {"docker.io/library/example:1": one.id}
+        assert store.resolve(name).id == two.id
+
+
+def test_nameless_images_of_other_platforms_are_left_out(store, tmp_path):
+    files = layout_of(Parts(ONE, None), Parts(TWO, None), platform=here())
+    index = json.loads(files["index.json"])
+    index["manifests"].insert(1, descriptor(OCI_MANIFEST, b"absent", platform=OTHER))
+    store.load(archives.write_tar(tmp_path / "a.tar", files | {"index.json": encode(index)}))
+    assert {image.id for image in store.list()} == {Parts(ONE).id, Parts(TWO).id}
+
+
+# The grammar of image-spec, annotations.md, allows all of these.
+@pytest.mark.parametrize("label", ["V1.0", "v1.0+build", "my-App", "a--b@c:d", "x@" + "0" * 64])
+def test_a_label_that_is_no_reference_makes_no_name(store, tmp_path, label):
+    parts = Parts(name=label)
+    (loaded,) = store.load(archives.write_tar(tmp_path / "a.tar", parts.oci()))
+    assert (loaded.id, loaded.references, loaded.label) == (parts.id, (), label)
+    assert store.resolve(parts.id).references == ()
+
+
 # --- What is wrong with archives ------------------------------------------------------------------------------------
 
 
@@ -301,7 +343,11 @@ WRONG = {
     "only other architectures": (index_of(OCI, descriptor(OCI_MANIFEST, b"x", platform=OTHER)), "only for linux/s390x"),
     "an index in an index in an index": (nested_twice(), "nested more than twice"),
     "a name with the digest of another image": (NAMED_BY_DIGEST.oci(), "cannot be given to"),
-    "an invalid name in a layout": (Parts(name="A B").oci(), "invalid image reference"),
+    "an invalid name of containerd's in a layout": (
+        changed(OCI, "index.json", OCI["index.json"].replace(REF_NAME.encode(), b"io.containerd.image.name")
+                .replace(b"example:1", b"v1.0+build")),
+        "invalid image reference",
+    ),
 }  # fmt: skip
 
 

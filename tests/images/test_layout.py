@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import stat
@@ -15,6 +16,7 @@ from plugrun.images import layout
 from plugrun.images.manifest import Descriptor
 from plugrun.images.platform import Platform
 from plugrun.images.store import ImageStore
+from plugrun.testing.processes import run_interleaved
 
 
 @pytest.fixture(params=[0o000, 0o077], ids=["umask 000", "umask 077"])
@@ -33,6 +35,17 @@ def test_nobody_else_can_look_into_the_store_whatever_the_umask(tmp_path, umask)
         assert stat.S_IMODE(path.lstat().st_mode) == wanted, path
 
 
+def test_processes_that_make_the_store_at_once_do_not_disturb_each_other(tmp_path):
+    for step in itertools.count(1):
+        root = tmp_path / f"{step}/images"
+        outcomes = run_interleaved(step, lambda root=root: layout.ensure(root), lambda root=root: layout.ensure(root))
+        if outcomes is None:
+            break
+        assert outcomes == ("ok", "ok"), f"with one held before its step {step}"
+        assert (root / "oci-layout").read_bytes() == b'{"imageLayoutVersion":"1.0.0"}'
+    assert step > 10
+
+
 def test_the_index_comes_back_as_it_was_written(tmp_path):
     layout.ensure(tmp_path)
     entries = [
@@ -43,7 +56,7 @@ def test_the_index_comes_back_as_it_was_written(tmp_path):
     ]
     layout.write_index(tmp_path, entries)
     assert layout.read_index(tmp_path) == entries
-    assert sorted(os.listdir(tmp_path)) == ["blobs", "index.json", "oci-layout"]
+    assert sorted(os.listdir(tmp_path)) == ["blobs", "index.json", "lock", "oci-layout"]
 
 
 def test_no_layout_is_an_empty_one(tmp_path):

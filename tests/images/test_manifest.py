@@ -125,6 +125,9 @@ def test_128_layers_are_allowed():
         (b'{"a":' * 65 + b"1" + b"}" * 65, "nested too deeply"),
         (b'{"a": NaN}', "NaN is not JSON"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "not valid JSON"),
+        (rb'{"a": ["\ud800"]}', "half a character"),
+        (rb'{"a": {"x\udfff": 1}}', "half a character"),
+        (rb'"\udc00\ud800"', "half a character"),
         (b"\xff\xfe{}", "not valid JSON"),
         (b"\xef\xbb\xbf{}", "not valid JSON"),
         (b"", "not valid JSON"),
@@ -139,6 +142,29 @@ def test_documents_that_are_not_plain_json_are_refused(data, reason):
     with pytest.raises(InvalidArgument, match=reason) as caught:
         document.parse(data, "m")
     assert len(str(caught.value)) < 200
+
+
+class CountedKey(str):
+    """A key that counts how often one is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        CountedKey.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_looking_for_a_key_that_appears_twice_takes_time_in_proportion():
+    keys = [CountedKey(number) for number in range(1000)]
+    with pytest.raises(ValueError, match="'999' appears twice"):
+        document._unique([(key, None) for key in [*keys, CountedKey(999)]])
+    assert CountedKey.compared < 2000
+
+
+def test_whole_characters_outside_the_basic_plane_are_text():
+    assert document.parse(rb'{"a": "\ud83d\ude00"}', "m").text("a") == "\N{GRINNING FACE}"
 
 
 def test_an_index_is_not_an_image_and_the_other_way_round():
@@ -244,6 +270,9 @@ def test_null_means_absent_as_go_writes_it():
         (config([]) | {"config": {"Env": "A=b"}}, "Env is not a list"),
         (config([]) | {"config": {"Env": [1]}}, "not text"),
         (config([]) | {"config": {"Cmd": ["a\0b"]}}, "NUL"),
+        (config([]) | {"config": {"User": "a\0b"}}, "User holds a NUL"),
+        (config([]) | {"config": {"WorkingDir": "/a\0b"}}, "WorkingDir holds a NUL"),
+        (config([]) | {"config": {"Volumes": {"/a\0b": {}}}}, "Volumes holds a NUL"),
         (config([]) | {"config": {"Labels": {"a": 1}}}, "not text"),
         (config(["sha256:x"]), "diff_id 'sha256:x' is not"),
         (config([sha256(b"")] * 129), "129 layers"),

@@ -17,7 +17,7 @@ from images import archives
 from images.archives import REF_NAME, Parts, gzipped, sha256
 from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
-from plugrun.images import garbage, ingest, layout
+from plugrun.images import garbage, ingest, layout, names
 from plugrun.images.importer import ImportOptions
 from plugrun.images.store import ImageStore, Removed
 
@@ -212,6 +212,71 @@ def test_tagging(store, load):
         store.tag(found, "app:2")
 
 
+# --- More names than the index may hold -----------------------------------------------------------------------------
+
+
+def tagged(tmp_path, *tags):
+    """A docker-archive of one image with many names."""
+    files = parts(None).docker()
+    (entry,) = json.loads(files["manifest.json"])
+    return archives.write_tar(
+        tmp_path / "many.tar", files | {"manifest.json": archives.encode([entry | {"RepoTags": tags}])}
+    )
+
+
+def test_a_load_of_too_many_names_is_refused_before_anybody_has_to_wait(store, root, load, tmp_path, monkeypatch):
+    load(parts("good:1"))
+    before = archives.tree(root)
+    archive = tagged(tmp_path, *(f"a:{number}" for number in range(1001)))
+    monkeypatch.setattr(store, "_locked", lambda: pytest.fail("takes the lock"))
+    with pytest.raises(InvalidArgument, match="1001 names"):
+        store.load(archive)
+    assert archives.tree(root) == before
+
+
+@pytest.mark.parametrize("length", [5, 200], ids=["entries", "bytes"])
+def test_an_index_that_could_not_be_read_again_is_not_written(store, root, load, length):
+    load(parts("good:1"))
+    (good,) = layout.read_index(root)
+    repository = f"docker.io/library/{'x' * length}"
+    many = [good._replace(annotations={REF_NAME: f"{repository}:{number:0128}"}) for number in range(9_999)]
+    one = len(layout.encode_index(many[:2])) - len(layout.encode_index(many[:1]))
+    del many[((4 << 20) - len(layout.encode_index([good]))) // one :]
+    layout.write_index(root, [good, *many])
+    before, image = archives.tree(root), store.resolve("good:1")
+    new = parts(f"{repository}.new:{0:0128}", archives.layer({"n": b"n"}))
+    with pytest.raises(FailedPrecondition, match="no room for more names") as refused:
+        store.tag(image, new.name)
+    assert "plugrun rmi" in str(refused.value.hint)
+    with pytest.raises(FailedPrecondition, match="no room for more names"):
+        load(new)
+    assert archives.tree(root) == before
+    assert store.list() == [image]
+    for entry in many[:2]:
+        store.remove(entry.annotations[REF_NAME], force=False, in_use=unused)
+    load(new)
+
+
+def test_giving_names_takes_time_in_proportion(store, tmp_path, monkeypatch):
+    store.load(tagged(tmp_path, *(f"a:{number}" for number in range(1000))))
+    asked = []
+    name_of = names.name_of
+    monkeypatch.setattr(names, "name_of", lambda entry: (asked.append(entry), name_of(entry))[1])
+    store.load(tagged(tmp_path, *(f"b:{number}" for number in range(1000))))
+    assert len(asked) < 10_000
+
+
+def test_a_name_that_another_tool_gave_twice_has_one_owner_after_the_next_change(store, root, load):
+    load(parts("a:1"))
+    load(parts("b:1", config={"author": "b"}))
+    index = json.loads((root / "index.json").read_text())
+    index["manifests"][1]["annotations"] = index["manifests"][0]["annotations"]
+    (root / "index.json").write_text(json.dumps(index))
+    third = load(parts("a:1", config={"author": "c"}))
+    assert store.resolve("a:1").id == third.id
+    assert sorted(image.references for image in store.list()) == [(), (), ("docker.io/library/a:1",)]
+
+
 # --- Removal --------------------------------------------------------------------------------------------------------
 
 
@@ -318,15 +383,35 @@ def test_a_layer_that_changed_on_the_disk_fails_at_its_end(store, load, root):
         store.open_layer(layer)
 
 
-def test_loading_again_mends_a_blob_of_the_wrong_size(store, load, root):
-    image = parts("app:1")
-    for kind in ("docker", "oci"):
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE = {"cut": lambda path: path.write_bytes(b""), "flip": lambda path: flip(path, -1)}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("packed", [bytes, gzipped], ids=["plain", "gzip"])
+@pytest.mark.parametrize("kind", ["docker", "oci"])
+def test_loading_again_mends_every_damaged_blob(store, load, root, kind, packed, damage):
+    image = parts("app:1", packed=packed)
+    load(image, kind)
+    before = archives.tree(root)
+    for digest in blobs(root):
+        DAMAGE[damage](layout.blob_path(root, digest))
+        assert archives.tree(root) != before
         load(image, kind)
-        layer = store.resolve("app:1").layers[0]
-        layout.blob_path(root, layer.digest).write_bytes(b"")
-        load(image, kind)
-        with store.open_layer(layer) as stream:
-            assert stream.read() == BASE
+        assert archives.tree(root) == before, digest
+
+
+def test_a_blob_that_was_pinned_with_another_size_is_not_taken_for_it(store, load, root):
+    load(parts("app:1"))
+    with ingest.session(root, recover=lambda: None) as work:
+        assert work.pin(sha256(BASE), len(BASE))
+        assert work.pin(sha256(BASE), len(BASE))
+        assert not work.pin(sha256(BASE), len(BASE) + 1)
 
 
 # --- Import ------------------------------------------------------------------------------------------------------
@@ -397,6 +482,7 @@ def test_changes_that_are_none_are_refused(store, root, tmp_path, change, reason
     [
         ({"reference": "Upper"}, InvalidArgument, "lower case"),
         ({"reference": "x@" + sha256(b"")}, InvalidArgument, "not a digest"),
+        ({"message": "caf\udce9"}, InvalidArgument, "holds half a character"),
         ({"platform": "linux"}, InvalidArgument, "os/architecture"),
         ({"platform": "linux/s390x"}, FailedPrecondition, "for linux/s390x, and this machine is"),
     ],
@@ -443,14 +529,14 @@ def start(program, *arguments, **options):
 
 
 def test_processes_that_load_at_once_lose_nothing(store, root, tmp_path):
-    names = [f"i:{number}" for number in range(4)]
-    for number, name in enumerate(names):
+    images = [f"i:{number}" for number in range(4)]
+    for number, name in enumerate(images):
         archives.write_tar(tmp_path / name, parts(name, archives.layer({"n": bytes([number])})).docker())
     loading = "for path in sys.argv[2:]: store.load(path)"
-    orders = [names, names[::-1], names]
+    orders = [images, images[::-1], images]
     running = [start(loading, root, *(tmp_path / name for name in order)) for order in orders]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    assert {image.references for image in store.list()} == {(f"docker.io/library/{name}",) for name in names}
+    assert {image.references for image in store.list()} == {(f"docker.io/library/{name}",) for name in images}
     assert os.listdir(root / "ingest") == ["lock"]
     assert len(blobs(root)) == 4 * 3 + 1
 

@@ -222,6 +222,8 @@ def _loaded(image: LoadedImage) -> Iterable[str]:
         yield f"{_familiar(name)} was another image, which keeps its id: {old}"
     for name in image.references:
         yield f"Loaded image: {_familiar(name)}"
+    if image.label:
+        yield f"the archive calls it {image.label!a:.200}, which is no image name"
     if not image.references:
         yield f"Loaded image ID: {image.id}"
 

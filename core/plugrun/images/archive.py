@@ -47,8 +47,9 @@ def open_file(source: str | None) -> Iterator[tuple[io.BufferedReader[Any], str]
     :raises InvalidArgument: it is a directory or a device.
     """
     what = "standard input" if source is None else f"file {source}"
-    if source is None and sys.stdin.isatty():
-        raise InvalidArgument("standard input is a terminal", hint="name a file, or pipe an archive in")
+    if source is None and (sys.stdin is None or sys.stdin.isatty()):
+        state = "closed" if sys.stdin is None else "a terminal"  # closed, its descriptor is another file's by now
+        raise InvalidArgument(f"standard input is {state}", hint="name a file, or pipe an archive in")
     try:
         descriptor = os.dup(0) if source is None else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -97,9 +97,9 @@ def parse(data: bytes, what: str) -> ImageConfig:
         env=_c_strings(process, "Env"),
         cmd=_c_strings(process, "Cmd"),
         entrypoint=_c_strings(process, "Entrypoint"),
-        user=process.text("User"),
-        workdir=process.text("WorkingDir"),
-        volumes=process.keys("Volumes"),
+        user=_c_string(process, "User"),
+        workdir=_c_string(process, "WorkingDir"),
+        volumes=_without_nul(process, "Volumes", process.keys("Volumes")),
         exposed_ports=process.keys("ExposedPorts"),
         labels=process.text_map("Labels"),
         stop_signal=process.text("StopSignal"),
@@ -110,8 +110,15 @@ def parse(data: bytes, what: str) -> ImageConfig:
     )
 
 
+def _c_string(content: Document, key: str) -> str:
+    return _without_nul(content, key, (content.text(key),))[0]
+
+
 def _c_strings(content: Document, key: str) -> tuple[str, ...]:
-    values = content.texts(key)
+    return _without_nul(content, key, content.texts(key))
+
+
+def _without_nul(content: Document, key: str, values: tuple[str, ...]) -> tuple[str, ...]:
     if any("\0" in value for value in values):
         raise content.error(f"{key} holds a NUL character")
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 from plugrun.errors import InvalidArgument
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 4 << 20  # bytes, as containers/image allows for manifests and configurations
 _MAX_DEPTH = 64
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate without the other one, which no encoding can write
 
 
 class Document:
@@ -94,7 +96,7 @@ def parse(data: bytes, what: str) -> Document:
     """Read one JSON object of at most 4 MiB.
 
     :param what: what the document is, for messages.
-    :raises InvalidArgument: it is too large or too deep, no JSON object, or has a key twice.
+    :raises InvalidArgument: it is too large or too deep, no JSON object, or has a key twice or half a character.
     """
     value = parse_value(data, what)
     if not isinstance(value, dict):
@@ -108,7 +110,7 @@ def parse_value(data: bytes, what: str) -> Any:
         raise InvalidArgument(f"{what} is larger than {MAX_SIZE >> 20} MiB")
     try:
         value = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-        _check_depth(value, _MAX_DEPTH)
+        _check(value, _MAX_DEPTH)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise InvalidArgument(f"{what} is not valid JSON: {reason}") from None
@@ -116,11 +118,11 @@ def parse_value(data: bytes, what: str) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:100]!a} appears twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key[:100]!a} appears twice")
+        found[key] = value
     return found
 
 
@@ -128,10 +130,13 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_depth(value: Any, left: int) -> None:
-    if left == 0:
-        raise RecursionError
-    if isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            if isinstance(item, dict | list):
-                _check_depth(item, left - 1)
+def _check(value: Any, left: int) -> None:
+    """Refuse what is nested more than ``left`` deep, and text that nothing could write down again."""
+    if isinstance(value, str):
+        if _HALF_CHARACTER.search(value):
+            raise ValueError(f"{value[:100]!a} holds half a character")
+    elif isinstance(value, dict | list):
+        if left == 0:
+            raise RecursionError
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check(item, left - 1)

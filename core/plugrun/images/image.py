@@ -51,12 +51,14 @@ class Staged(NamedTuple):
 
     :param references: canonical.
     :param blobs: digests of everything it needs, its manifest included.
+    :param label: what its archive calls it, when that is no reference; else ``""``.
     """
 
     manifest: Descriptor
     image_id: str
     references: tuple[str, ...]
     blobs: frozenset[str]
+    label: str = ""
 
 
 class LoadedImage(NamedTuple):
@@ -64,11 +66,13 @@ class LoadedImage(NamedTuple):
 
     :param references: the names it got, canonical.
     :param replaced: names among them that belonged to another image, and that image's id.
+    :param label: what its archive calls it, when that is no reference and so it got no name; else ``""``.
     """
 
     id: str
     references: tuple[str, ...]
     replaced: Mapping[str, str]
+    label: str = ""
 
 
 def read_manifest(root: Path, entry: Descriptor) -> Manifest:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import archive, changes, compression, platform, reference, staging, tar
+from plugrun.images import config as configs
 from plugrun.images.compression import Compression
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ def stage(source: str | None, options: ImportOptions, work: Ingest) -> Staged:
         _check_tar(layer.stream, what)
         layer.drain()
     config["rootfs"] = {"type": "layers", "diff_ids": [layer.content.digest]}
-    config_blob = work.add_bytes(json.dumps(config, separators=(",", ":"), sort_keys=True).encode())
+    content = json.dumps(config, separators=(",", ":"), sort_keys=True).encode()
+    configs.parse(content, "the configuration of the imported image")  # what an option made unreadable is not stored
+    config_blob = work.add_bytes(content)
     return staging.stage_manifest(work, config_blob, [staging.describe(blob, layer.compression)], names)
 
 

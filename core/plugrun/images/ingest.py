@@ -44,21 +44,24 @@ class Ingest:
         self._directory = directory
 
     def pin(self, digest: str, size: int) -> bool:
-        """Take over a blob that the store has already; ``False`` when it has none, or one of another size.
+        """Take over a blob that the store has already, verified anew; ``False`` when it has none, or a damaged one.
 
         :param digest: checked.
         """
         own = self._path(digest)
         try:
             os.link(layout.blob_path(self._root, digest), own)
-        except FileExistsError:
-            return True
+        except FileExistsError:  # verified when it came here
+            return own.stat().st_size == size
         except FileNotFoundError:
             return False
-        if own.stat().st_size == size:
-            return True
-        os.unlink(own)  # damaged; publish() puts the new one in its place
-        return False
+        try:
+            with Verified(_open(own), "a blob", expected=digest, size=size) as stored:
+                _drain(stored)
+        except InvalidArgument:
+            os.unlink(own)  # publish() puts the new one in its place
+            return False
+        return True
 
     def add(
         self, raw: io.RawIOBase | io.BufferedIOBase, what: str, *, digest: str | None = None, size: int | None = None
@@ -74,9 +77,7 @@ class Ingest:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with Verified(Tee(raw, descriptor), what, expected=digest, size=size) as source:
-                buffer = bytearray(CHUNK)
-                while source.readinto(buffer):
-                    pass
+                _drain(source)
                 added = Blob(source.digest, source.length)
         finally:
             os.close(descriptor)
@@ -98,8 +99,7 @@ class Ingest:
 
     def open_layer(self, blob: Blob, what: str, *, diff_id: str | None) -> LayerStream:
         """Return the uncompressed bytes of a blob; parameters and errors as :func:`streams.open_layer`."""
-        raw = io.FileIO(os.open(self._path(blob.digest), os.O_RDONLY | os.O_CLOEXEC))
-        return open_layer(raw, what, digest=blob.digest, size=blob.size, diff_id=diff_id)
+        return open_layer(_open(self._path(blob.digest)), what, digest=blob.digest, size=blob.size, diff_id=diff_id)
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs survive power loss: fsync(2)."""
@@ -111,7 +111,7 @@ class Ingest:
                 os.close(descriptor)
 
     def publish(self, digests: Iterable[str]) -> None:
-        """Link blobs into the store.
+        """Link blobs into the store. One that is there already and was not pinned may be damaged, so it is replaced.
 
         :pre: they are synced; the caller holds the store's lock and names them in the index next.
         """
@@ -121,7 +121,7 @@ class Ingest:
             try:
                 os.link(own, target)
             except FileExistsError:
-                if target.stat().st_size != own.stat().st_size:  # damaged, see pin()
+                if not own.samefile(target):
                     own.replace(target)
             directories.add(target.parent)
         for directory in directories:
@@ -169,6 +169,17 @@ def _shared(area: Path, recover: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> io.FileIO:
+    return io.FileIO(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _drain(source: Verified) -> None:
+    """Read to the end, which is where a verified source fails if something is wrong."""
+    buffer = bytearray(CHUNK)
+    while source.readinto(buffer):
+        pass
 
 
 def _remove(directory: Path) -> None:

@@ -6,14 +6,16 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
-from plugrun.images.manifest import Descriptor, parse_index
+from plugrun.images.manifest import MAX_MANIFESTS, Descriptor, parse_index
 from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 MARKER = "oci-layout"
@@ -32,7 +34,16 @@ def ensure(root: Path) -> None:
     for directory in (root, root / "blobs", root / "blobs/sha256", root / "blobs/sha512"):
         ensure_private(directory)
     if not (root / MARKER).exists():
-        replace_file(root, MARKER, _MARKER_TEXT)
+        with locked(root):
+            replace_file(root, MARKER, _MARKER_TEXT)
+
+
+def locked(root: Path) -> AbstractContextManager[None]:
+    """Hold the lock of everybody who changes the layout, in ``with``.
+
+    :raises FailedPrecondition: another process kept it for too long.
+    """
+    return locks.held(root / "lock", what="the image store")
 
 
 def read_index(root: Path) -> list[Descriptor]:
@@ -53,13 +64,30 @@ def read_index(root: Path) -> list[Descriptor]:
         ) from error
 
 
-def write_index(root: Path, entries: Iterable[Descriptor]) -> None:
+def encode_index(entries: Collection[Descriptor]) -> bytes:
+    """Return what ``index.json`` will hold.
+
+    :raises FailedPrecondition: :func:`read_index` would refuse so much.
+    """
+    content = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_as_json(item) for item in entries]}
+    # Escapes could make what another tool wrote longer, and then not even a removal would fit.
+    data = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
+    if len(entries) > MAX_MANIFESTS or len(data) > document.MAX_SIZE:
+        raise FailedPrecondition(
+            f"the image store has no room for more names: {len(entries)} entries of {len(data)} bytes are more than "
+            f"{MAX_MANIFESTS} or {document.MAX_SIZE >> 20} MiB",
+            hint="remove some images: plugrun rmi",
+        )
+    return data
+
+
+def write_index(root: Path, entries: Collection[Descriptor]) -> None:
     """Replace ``index.json`` in one step that survives power loss.
 
     :pre: the caller holds the store's lock, and every blob of the entries is synced.
+    :raises FailedPrecondition: as :func:`encode_index`.
     """
-    content = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": [_as_json(item) for item in entries]}
-    replace_file(root, INDEX, json.dumps(content, separators=(",", ":")).encode())
+    replace_file(root, INDEX, encode_index(entries))
 
 
 def read_blob(root: Path, digest: str, size: int) -> bytes:
@@ -86,7 +114,11 @@ def blobs(root: Path) -> Iterator[str]:
 
 
 def replace_file(directory: Path, name: str, data: bytes) -> None:
-    """Write a file anew so that a crash leaves either the old or the new content."""
+    """Write a file anew so that a crash leaves either the old or the new content.
+
+    :pre: the caller holds the layout's lock; so one temporary name is enough, and what a killed process left there is
+        written over.
+    """
     staged = directory / f".{name}.new"
     descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:

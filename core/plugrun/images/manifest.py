@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plugrun.images.document import Document
 
 MAX_LAYERS = 128
-_MAX_MANIFESTS = 10_000
+MAX_MANIFESTS = 10_000
 _FIELDS = ("schemaVersion", "mediaType", "config", "layers", "manifests", "annotations", "fsLayers", "artifactType")
 
 
@@ -104,8 +104,8 @@ def _media_type(content: Document, announced: str) -> str:
 
 def _index(content: Document, kind: str) -> Index:
     entries = content.children("manifests")
-    if len(entries) > _MAX_MANIFESTS:
-        raise content.error(f"lists {len(entries)} manifests, more than {_MAX_MANIFESTS}")
+    if len(entries) > MAX_MANIFESTS:
+        raise content.error(f"lists {len(entries)} manifests, more than {MAX_MANIFESTS}")
     return Index(kind, tuple(map(_descriptor, entries)))
 
 

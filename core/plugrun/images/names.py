@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import layout, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from plugrun.images.manifest import Descriptor
     from plugrun.images.reference import Reference
@@ -29,36 +30,72 @@ def find(entries: Sequence[Descriptor], wanted: Reference) -> Descriptor | None:
     )
 
 
-def assign(entries: Sequence[Descriptor], image: Descriptor, name: str) -> tuple[list[Descriptor], Descriptor | None]:
-    """Give ``name`` to ``image``.
-
-    :param name: a canonical reference.
-    :return: the new entries, and the image that had the name and now has none; it keeps an entry without a name.
-    :raises InvalidArgument: the name contains the digest of another image.
-    """
-    pinned = name.partition("@")[2]
-    if pinned and pinned != image.digest:
-        raise InvalidArgument(f"{name} names the image {pinned}, and cannot be given to {image.digest}")
-    previous = next((entry for entry in entries if name_of(entry) == name), None)
-    kept = [entry for entry in entries if entry is not previous]
-    kept = [entry for entry in kept if name_of(entry) or entry.digest != image.digest]
-    named = image._replace(annotations={layout.REF_NAME: name})
-    if previous is None or previous.digest == image.digest or any(entry.digest == previous.digest for entry in kept):
-        return [*kept, named], None
-    nameless = previous._replace(annotations={})
-    return [*kept, named, nameless], nameless
-
-
-def keep_nameless(entries: Sequence[Descriptor], image: Descriptor) -> list[Descriptor]:
-    """Make sure that ``image`` has an entry, with or without a name."""
-    if any(entry.digest == image.digest for entry in entries):
-        return list(entries)
-    return [*entries, image._replace(annotations={})]
-
-
 def references_of(entries: Sequence[Descriptor], manifest_digest: str) -> tuple[str, ...]:
     """Return the names of one image."""
     return tuple(name_of(entry) for entry in entries if entry.digest == manifest_digest and name_of(entry))
+
+
+class Names:
+    """The entries of the store's index while names are given; each takes as long however many there are.
+
+    :param entries: the index as it is. Where another tool gave a name twice, the first entry has it, as in
+        :func:`find`.
+    """
+
+    def __init__(self, entries: Iterable[Descriptor]) -> None:
+        self._entries: dict[tuple[str, str], Descriptor] = {}
+        self._count: Counter[str] = Counter()  # entries with a digest
+        for entry in entries:
+            if _key(entry) not in self._entries:
+                self._add(entry)
+            else:
+                self.keep(entry)
+
+    def entries(self) -> list[Descriptor]:
+        """Return the index as it has become, the newest last."""
+        return list(self._entries.values())
+
+    def give(self, name: str, image: Descriptor) -> Descriptor | None:
+        """Give ``name`` to ``image``.
+
+        :param name: a canonical reference.
+        :return: the image that had the name and now has none; it keeps an entry without a name.
+        :raises InvalidArgument: the name contains the digest of another image.
+        """
+        pinned = name.partition("@")[2]
+        if pinned and pinned != image.digest:
+            raise InvalidArgument(f"{name} names the image {pinned}, and cannot be given to {image.digest}")
+        named, nameless = image._replace(annotations={layout.REF_NAME: name}), image._replace(annotations={})
+        previous = self._entries.get(_key(named))
+        for outdated in (named, nameless):
+            self.drop(outdated)
+        self._add(named)
+        if previous is None or self._count[previous.digest]:
+            return None
+        return self.keep(previous)
+
+    def keep(self, image: Descriptor) -> Descriptor:
+        """Make sure that ``image`` has an entry, with or without a name; return one without."""
+        nameless = image._replace(annotations={})
+        if not self._count[image.digest]:
+            self._add(nameless)
+        return nameless
+
+    def drop(self, entry: Descriptor) -> None:
+        """Take away the entry of this name, or without a name of this image, if there is one."""
+        found = self._entries.pop(_key(entry), None)
+        if found is not None:
+            self._count[found.digest] -= 1
+
+    def _add(self, entry: Descriptor) -> None:
+        self._entries[_key(entry)] = entry
+        self._count[entry.digest] += 1
+
+
+def _key(entry: Descriptor) -> tuple[str, str]:
+    """Return what no two entries have in common: the name, or without one the digest."""
+    name = name_of(entry)
+    return name, "" if name else entry.digest
 
 
 def _repository(entry: Descriptor) -> str:

@@ -33,31 +33,65 @@ def stage(source: Source, work: Ingest) -> list[Staged]:
     index = manifest.parse_index(work.read(source.blob(layout.INDEX), what), what)
     if not index.manifests:
         raise InvalidArgument(f"{source.what} holds no image: its {layout.INDEX} is empty")
-    return [_stage_image(source, work, name, entries) for name, entries in _groups(index.manifests).items()]
+    return [
+        _stage_image(source, work, entry, what)
+        for name, entries in _groups(index.manifests).items()
+        for what in [f"image {name!a:.200} of {source.what}"]
+        for entry in _wanted(entries, what)
+    ]
 
 
 def _groups(entries: tuple[Descriptor, ...]) -> dict[str, list[Descriptor]]:
-    """Bring together the entries that are one image for several platforms; the rest stay alone."""
+    """Bring together what may be one image for several platforms; without name and platform an entry stays alone."""
     groups: dict[str, list[Descriptor]] = {}
     for entry in entries:
-        name = entry.annotations.get(CONTAINERD_NAME) or entry.annotations.get(layout.REF_NAME) or ""
+        name = _name(entry)
         groups.setdefault(name if name or entry.platform else entry.digest, []).append(entry)
     return groups
 
 
-def _stage_image(source: Source, work: Ingest, name: str, entries: list[Descriptor]) -> Staged:
-    what = f"image {name!a} of {source.what}"
-    entry, found = _find_manifest(source, work, platform.choose(entries, what), what)
+def _name(entry: Descriptor) -> str:
+    return entry.annotations.get(CONTAINERD_NAME) or entry.annotations.get(layout.REF_NAME) or ""
+
+
+def _wanted(entries: list[Descriptor], what: str) -> list[Descriptor]:
+    """Leave out the platforms that this machine is not. Of its own there may be several images, which all load."""
+    if all(entry.platform is None for entry in entries):  # their configurations will tell
+        return entries
+    return platform.best(entries, what)
+
+
+def _stage_image(source: Source, work: Ingest, chosen: Descriptor, what: str) -> Staged:
+    references, label = _references(chosen)
+    entry, found = _find_manifest(source, work, chosen, what)
     config_blob = _blob(source, found.config)
     config = configs.parse(work.read(config_blob, what), f"config of {what}")
     platform.check_runs(config.platform, what)
     layers = pair_layers(found, config)
     for layer in layers:
-        label = f"layer {digests.short(layer.digest)} of {what}"
-        staging.verify_layer(work, _blob(source, layer), layer.diff_id, label)
+        part = f"layer {digests.short(layer.digest)} of {what}"
+        staging.verify_layer(work, _blob(source, layer), layer.diff_id, part)
     blobs = frozenset({entry.digest, config_blob.digest, *(layer.digest for layer in layers)})
-    named = name and not digests.is_digest(name)
-    return Staged(entry, config_blob.digest, (reference.parse(name).canonical(),) if named else (), blobs)
+    return Staged(entry, config_blob.digest, references, blobs, label)
+
+
+def _references(entry: Descriptor) -> tuple[tuple[str, ...], str]:
+    """Return the names an entry gives its image, and what it calls it if that is no name.
+
+    containerd's annotation is a whole reference or wrong. The OCI's holds whatever its author likes, often only a tag,
+    such as ``V1.0``.
+
+    :raises InvalidArgument: containerd's annotation is no reference.
+    """
+    name = _name(entry)
+    if not name or digests.is_digest(name):
+        return (), ""
+    try:
+        return (reference.parse(name).canonical(),), ""
+    except InvalidArgument:
+        if entry.annotations.get(CONTAINERD_NAME):
+            raise
+        return (), name
 
 
 def _find_manifest(source: Source, work: Ingest, entry: Descriptor, what: str) -> tuple[Descriptor, Manifest]:

@@ -69,10 +69,19 @@ def choose(descriptors: Sequence[Descriptor], what: str) -> Descriptor:
     """
     if len(descriptors) == 1 and descriptors[0].platform is None:
         return descriptors[0]  # its configuration will tell
+    return best(descriptors, what)[0]
+
+
+def best(descriptors: Sequence[Descriptor], what: str) -> list[Descriptor]:
+    """Return all those of the one platform that runs best here.
+
+    :raises FailedPrecondition: as :func:`choose`.
+    """
     ranked = [(_rank(item.platform), item) for item in descriptors if item.platform is not None]
     usable = [(rank, item) for rank, item in ranked if rank is not None]
     if usable:
-        return min(usable, key=lambda pair: pair[0])[1]
+        first = min(rank for rank, _ in usable)
+        return [item for rank, item in usable if rank == first]
     found = ", ".join(sorted({str(item.platform) for item in descriptors if item.platform})[:8]) or "nothing"
     raise FailedPrecondition(f"{what} has no image for {host()}, only for {found}")
 

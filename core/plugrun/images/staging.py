@@ -31,7 +31,7 @@ def verify_layer(work: Ingest, blob: Blob, diff_id: str, what: str) -> Descripto
     """
     layer = work.open_layer(blob, what, diff_id=diff_id)
     with layer.stream:
-        if blob.digest != diff_id:  # else it is not compressed, and was hashed on its way in
+        if blob.digest != diff_id:  # else it is not compressed, and was hashed when it was added or pinned
             layer.drain()
     return describe(blob, layer.compression)
 

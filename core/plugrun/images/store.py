@@ -12,7 +12,6 @@ import io
 import os
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from plugrun import locks
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, names, reference
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Image", "ImageStore", "Layer", "LoadedImage", "Removed"]
 
 _HEX = frozenset("0123456789abcdef")
+_MAX_NAMES = 1000  # of one load
 
 
 class Removed(NamedTuple):
@@ -76,11 +76,14 @@ class ImageStore:
 
         :param damaged: told about each image that cannot be read; it is left out.
         """
-        entries = layout.read_index(self._root)
+        same: dict[str, list[Descriptor]] = {}
+        for entry in layout.read_index(self._root):
+            same.setdefault(entry.digest, []).append(entry)
         found = []
-        for entry in {entry.digest: entry for entry in entries}.values():
+        for digest, entries in same.items():
+            entry = entries[-1]
             try:
-                found.append(read_image(self._root, entry, names.references_of(entries, entry.digest)))
+                found.append(read_image(self._root, entry, names.references_of(entries, digest)))
             except FailedPrecondition as error:
                 if damaged is not None:
                     damaged(f"{names.name_of(entry) or entry.digest}: {error}")
@@ -92,7 +95,7 @@ class ImageStore:
         :param source: its path; ``None`` reads an archive from standard input.
         :raises NotFound: no such file.
         :raises InvalidArgument: it is no image archive, or damaged.
-        :raises FailedPrecondition: its images are for other machines.
+        :raises FailedPrecondition: its images are for other machines, or the store has no room for their names.
         """
         from plugrun.images import archive
 
@@ -111,6 +114,7 @@ class ImageStore:
         """Give an image one more name; an image that had it loses it.
 
         :raises InvalidArgument: ``name`` is no reference, or has a digest.
+        :raises FailedPrecondition: the store has no room for more names.
         """
         wanted = reference.parse(name)
         if wanted.digest:
@@ -120,7 +124,9 @@ class ImageStore:
             own = next((entry for entry in entries if entry.digest == image.manifest_digest), None)
             if own is None:
                 raise NotFound(f"image {digests.short(image.id)} has been removed")
-            layout.write_index(self._root, names.assign(entries, own, wanted.canonical())[0])
+            table = names.Names(entries)
+            table.give(wanted.canonical(), own)
+            layout.write_index(self._root, table.entries())
 
     def remove(self, name: str, *, force: bool, in_use: Callable[[str], Sequence[str]]) -> Sequence[Removed]:
         """Take a name from an image, and delete the image when it was the last; by id, delete it with all names.
@@ -211,26 +217,34 @@ class ImageStore:
 
     def _publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
         """Link the blobs of a load into the store and name its images, all at once."""
+        count = sum(len(image.references) or 1 for image in images)
+        if count > _MAX_NAMES:
+            raise InvalidArgument(f"there are {count} names and images, and one load adds {_MAX_NAMES} at most")
         blobs = {blob for image in images for blob in image.blobs}
         new = {image.manifest.digest: image.image_id for image in images}
         work.sync(blobs)
         with self._locked():
-            entries: Sequence[Descriptor] = layout.read_index(self._root)
-            ids = {entry.digest: self._id(entry) for entry in entries} | new
+            table = names.Names(layout.read_index(self._root))
+            ids = {digest: self._id(entry) for digest, entry in {item.digest: item for item in table.entries()}.items()}
+            there = set(ids.values())
+            ids |= new
             loaded, unneeded = [], [image.manifest for image in images]
             for image in images:
                 replaced = {}
                 for name in image.references:
-                    entries, displaced = names.assign(entries, image.manifest, name)
+                    displaced = table.give(name, image.manifest)
                     if displaced is not None and ids[displaced.digest] == image.image_id:
                         # the same image packed differently: nobody needs both
-                        entries = [entry for entry in entries if entry is not displaced]
+                        table.drop(displaced)
                         unneeded.append(displaced)
                     elif displaced is not None:
                         replaced[name] = ids[displaced.digest]
-                if all(ids[entry.digest] != image.image_id for entry in entries):
-                    entries = names.keep_nameless(entries, image.manifest)
-                loaded.append(LoadedImage(image.image_id, image.references, replaced))
+                if image.image_id not in there:
+                    table.keep(image.manifest)
+                there.add(image.image_id)
+                loaded.append(LoadedImage(image.image_id, image.references, replaced, image.label))
+            entries = table.entries()
+            layout.encode_index(entries)  # an index that is refused leaves no blobs behind
             work.publish(blobs)
             layout.write_index(self._root, entries)
             present = {entry.digest for entry in entries}
@@ -253,4 +267,4 @@ class ImageStore:
 
     def _locked(self) -> AbstractContextManager[None]:
         layout.ensure(self._root)
-        return locks.held(self._root / "lock", what="the image store")
+        return layout.locked(self._root)

@@ -28,7 +28,7 @@ def run_together(actions: Sequence[Action]) -> list[str]:
     gate = _Gate()
     children = [_Child(lambda action=action: (gate.wait(), action())) for action in actions]  # type: ignore[misc]
     gate.open()
-    return [child.outcome() for child in children]
+    return _outcomes(children)
 
 
 def run_interleaved(step: int, first: Action, second: Action) -> tuple[str, str] | None:
@@ -38,6 +38,7 @@ def run_interleaved(step: int, first: Action, second: Action) -> tuple[str, str]
     holds a lock, it is left waiting after a moment, and ends once ``first`` does.
 
     :return: both outcomes, as :func:`run_together`; ``None`` when ``first`` has fewer steps, and nothing was raced.
+    :raises AssertionError: as :func:`run_together`.
     """
     reached, go_on = _Gate(), _Gate()
 
@@ -52,16 +53,27 @@ def run_interleaved(step: int, first: Action, second: Action) -> tuple[str, str]
     rival = _Child(second)
     rival.ended(_GRACE)
     go_on.open()
-    return held.outcome(), rival.outcome()
+    first_outcome, second_outcome = _outcomes([held, rival])
+    return first_outcome, second_outcome
 
 
 def killed_before(step: int, action: Action) -> bool:
     """Run ``action`` in a process that is killed (SIGKILL) right before its ``step``-th file operation.
 
     :return: whether it was killed; ``False`` says that the action has fewer steps, and is complete.
+    :raises AssertionError: as :func:`run_together`.
     """
     child = _Child(lambda: _at_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL), action))
     return child.outcome() == "killed"
+
+
+def _outcomes(children: Sequence[_Child]) -> list[str]:
+    """Return how each ended; when one fails, end the rest too before that is raised."""
+    try:
+        return [child.outcome() for child in children]
+    finally:
+        for child in children:
+            child.end()
 
 
 def _at_step(step: int, do: Action, action: Action) -> None:
@@ -116,6 +128,7 @@ class _Child:
             _report(action, report)
         os.close(report)
         self._answer = answer
+        self._result: tuple[int, str] | None = None
         self.descriptor = os.pidfd_open(self._pid)
 
     def ended(self, seconds: float) -> bool:
@@ -125,15 +138,25 @@ class _Child:
         return bool(poll.poll(seconds * 1000))
 
     def outcome(self) -> str:
-        """Return how it ended: ``"ok"``, ``"killed"``, or the class of a :class:`PlugrunError`."""
-        if not self.ended(_DEADLINE):
-            os.kill(self._pid, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
-        said = os.read(self._answer, 1000).decode()
-        os.close(self._answer)
-        os.close(self.descriptor)
+        """Return how it ended: ``"ok"``, ``"killed"``, or the class of a :class:`PlugrunError`.
+
+        :raises AssertionError: it failed in another way, or did not end, and has been killed for that.
+        """
+        ended = self.ended(_DEADLINE)
+        code, said = self.end()
+        assert ended, f"a process did not end within {_DEADLINE:.0f} seconds: does the driver wait for itself?"
         assert code in {0, -signal.SIGKILL}, f"a process ended with {code}; its traceback is above"
         return said if code == 0 else "killed"
+
+    def end(self) -> tuple[int, str]:
+        """Kill it unless it has ended, and return its exit code and what it said; twice is fine."""
+        if self._result is None:
+            os.kill(self._pid, signal.SIGKILL)  # whoever has ended does not notice
+            code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+            self._result = code, os.read(self._answer, 1000).decode()
+            os.close(self._answer)
+            os.close(self.descriptor)
+        return self._result
 
 
 def _report(action: Action, report: int) -> None:

@@ -24,6 +24,8 @@ from plugrun_storage_overlay.driver import OverlayDriver
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fixtures.disk import Disk
+
 OFF = ("index=off", "metacopy=off", "redirect_dir=nofollow")
 
 
@@ -243,43 +245,6 @@ def test_full_disk_is_one_clear_error_and_removing_works(small: Path) -> None:
 def fill(driver: OverlayDriver) -> None:
     for number in range(48):
         driver.prepare(f"web{number}", None)
-
-
-class Disk:
-    """A file with an ext4 file system that writes nothing by itself for 1000 seconds.
-
-    A copy of the file taken while it is mounted holds what would be on the disk after a power cut.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self.place, self.image = place, place / "disk"
-        with self.image.open("wb") as stream:
-            stream.truncate(64 * 2**20)
-        subprocess.run(["mkfs.ext4", "-q", str(self.image)], check=True)
-        self.mounted: list[Path] = []
-
-    def mount(self, image: Path, name: str) -> Path:
-        target = self.place / name
-        target.mkdir()
-        subprocess.run(["mount", "-o", "loop,commit=1000", str(image), str(target)], check=True)
-        self.mounted.append(target)
-        return target
-
-    def after_power_cut(self) -> Path:
-        copy = self.place / "copy"
-        subprocess.run(["cp", "--sparse=always", str(self.image), str(copy)], check=True)
-        return self.mount(copy, "after")
-
-    def close(self) -> None:
-        for target in reversed(self.mounted):
-            subprocess.run(["umount", str(target)], check=True)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path)
-    yield disk
-    disk.close()
 
 
 def make_durable(driver: OverlayDriver, how: str) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -219,6 +222,50 @@ def test_a_mount_that_fails_leaves_nothing(store, add, places, tmp_path):
     with pytest.raises(DriverError, match="no"):
         snapshots.ensure_unpacked(store, add("i:1", BASE), driver, **places | {"mount": fail})
     nothing_staged(driver, places)
+
+
+class Held(io.RawIOBase):
+    """A layer that is read up to its second piece, which comes when somebody waits for the worker to end."""
+
+    def __init__(self, source, going, ending):
+        self.source, self.going, self.ending = source, going, ending
+        self.pieces = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.pieces += 1
+        if self.pieces == 2:
+            self.going.set()
+            assert self.ending.wait(30)
+        return self.source.readinto(memoryview(buffer)[:65536])
+
+
+@pytest.mark.root
+def test_an_interrupt_stops_the_layers_that_are_being_unpacked(store, add, overlay, places, monkeypatch):
+    image = add("i:1", BASE, archives.layer({"large": bytes(8 << 20)}))
+    going, ending, held = threading.Event(), threading.Event(), []
+
+    def open_layer(layer):
+        stream = ImageStore.open_layer(store, layer)
+        if layer.diff_id == image.layers[0].diff_id:
+            return stream
+        held.append(Held(stream, going, ending))
+        return io.BufferedReader(held[0], 65536)
+
+    def interrupt(done, total):
+        assert going.wait(30)
+        raise KeyboardInterrupt
+
+    shutdown = ThreadPoolExecutor.shutdown
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", lambda *a, **k: (ending.set(), shutdown(*a, **k))[1])
+    monkeypatch.setattr(store, "open_layer", open_layer)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    with pytest.raises(KeyboardInterrupt):
+        snapshots.ensure_unpacked(store, image, overlay, **places, progress=interrupt)
+    assert held[0].pieces <= 2 + (1 << 20) // 65536  # the megabyte that was asked for, of eight
+    nothing_staged(overlay, places)
 
 
 # --- Several processes -------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from plugrun.api import FailedPrecondition, NotFound, SnapshotKind, StorageDrive
 from plugrun.images import digest as digests
 
 if TYPE_CHECKING:
+    import threading
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -109,12 +111,14 @@ def _unpack_aside(
     store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None
 ) -> None:
     """Unpack layers without their parents, all at once; only this thread calls the driver."""
+    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from plugrun.images.unpack import Whiteouts
 
     assert isinstance(driver, StorageDriver)
     staged: dict[str, str] = {}  # snapshot name → key, until it is committed
+    stop = threading.Event()
     try:
         places = {}
         for name, _, _ in missing:
@@ -124,7 +128,7 @@ def _unpack_aside(
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             largest_first = sorted(missing, key=lambda step: -step[2].size)  # so that none is left running alone
             jobs = {
-                name: pool.submit(_fill, store, layer, places[name], Whiteouts.OVERLAY)
+                name: pool.submit(_fill, store, layer, places[name], Whiteouts.OVERLAY, stop)
                 for name, _, layer in largest_first
             }
             try:
@@ -133,6 +137,7 @@ def _unpack_aside(
                     driver.commit_layer(name, staged.pop(name), parent)
                     _tell(progress, done, len(missing))
             finally:
+                stop.set()  # an interrupt comes to this thread only, and waits for the others
                 pool.shutdown(cancel_futures=True)
     finally:
         for key in staged.values():
@@ -186,13 +191,20 @@ def _mounted(
         point.rmdir()
 
 
-def _fill(store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts) -> None:
-    """Unpack one layer; returns only when its digests were right."""
+def _fill(
+    store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts, stop: threading.Event | None = None
+) -> None:
+    """Unpack one layer; returns only when its digests were right.
+
+    :param stop: set to make it end with an error soon.
+    """
+    from plugrun.images.streams import Stoppable
     from plugrun.images.unpack import unpack_layer
 
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with store.open_layer(layer) as stream:
+        with store.open_layer(layer) as checked:
+            stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
             unpack_layer(stream, descriptor, whiteouts=whiteouts)
             while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed
                 pass

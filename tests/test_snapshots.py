@@ -19,7 +19,7 @@ import pytest
 from fakes import DirStorage
 from images import archives
 from images.archives import Parts
-from plugrun import locks, mounts, snapshots
+from plugrun import locks, mounts, snapshots, unneeded
 from plugrun.api import NotFound, SnapshotKind
 from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument
 from plugrun.images import layout
@@ -110,6 +110,11 @@ def places(tmp_path):
     }
 
 
+def unpack(*values, **options):
+    with snapshots.unpacked(*values, **options) as top:
+        return top
+
+
 def files(driver, name, tmp_path):
     """Read the tree of a committed snapshot through a view of it."""
     point = tmp_path / "view"
@@ -132,53 +137,54 @@ def nothing_staged(driver, places):
     assert not list(places["staging"].parent.glob("driver/*/staging-*"))
 
 
-def no_locks(places):
-    assert os.listdir(places["lock_dir"]) == []
+def no_locks(places, but=()):
+    """Layers that somebody needed may have one, which goes with them."""
+    assert set(os.listdir(places["lock_dir"])) <= {f"layer-{name}" for name in but}
 
 
 @pytest.mark.root
 def test_an_image_is_unpacked_layer_by_layer(store, add, driver, places, tmp_path):
     image = add("i:1", BASE, MIDDLE, TOP)
     told = []
-    top = snapshots.ensure_unpacked(store, image, driver, **places, progress=lambda *values: told.append(values))
+    top = unpack(store, image, driver, **places, progress=lambda *values: told.append(values))
     assert top == snapshots.chain_ids(image.config.diff_ids)[-1]
     assert files(driver, top, tmp_path) == MERGED
     assert committed(driver) == set(snapshots.chain_ids(image.config.diff_ids))
     assert told == [(1, 3), (2, 3), (3, 3)]
     nothing_staged(driver, places)
-    no_locks(places)
+    no_locks(places, but=committed(driver))
 
 
 @pytest.mark.root
 def test_what_is_unpacked_costs_one_question(store, add, driver, places):
     image = add("i:1", BASE, MIDDLE)
-    snapshots.ensure_unpacked(store, image, driver, **places)
+    unpack(store, image, driver, **places)
     spy = Spy(driver)
-    assert snapshots.ensure_unpacked(store, image, spy, **places)
+    assert unpack(store, image, spy, **places)
     assert spy.calls == {"stat": 1}
 
 
 @pytest.mark.root
 def test_shared_layers_are_unpacked_once(store, add, driver, places, tmp_path, monkeypatch):
     first, second = add("one:1", BASE, MIDDLE), add("two:1", BASE, MIDDLE, TOP)
-    snapshots.ensure_unpacked(store, first, driver, **places)
+    unpack(store, first, driver, **places)
     opened = []
     monkeypatch.setattr(
         store, "open_layer", lambda layer: (opened.append(layer), ImageStore.open_layer(store, layer))[1]
     )
-    top = snapshots.ensure_unpacked(store, second, driver, **places)
+    top = unpack(store, second, driver, **places)
     assert [layer.diff_id for layer in opened] == [second.layers[2].diff_id]
     assert files(driver, top, tmp_path) == MERGED
 
 
 def test_an_image_without_layers_has_no_snapshot(store, add, places, tmp_path):
-    assert snapshots.ensure_unpacked(store, add("empty:1"), DirStorage(tmp_path / "locks"), **places) is None
+    assert unpack(store, add("empty:1"), DirStorage(tmp_path / "locks"), **places) is None
 
 
 @pytest.mark.root
 def test_128_layers(store, add, overlay, places, tmp_path):
     layers = [archives.layer({f"f{number}": b"", "last": str(number).encode()}) for number in range(128)]
-    top = snapshots.ensure_unpacked(store, add("deep:1", *layers), overlay, **places)
+    top = unpack(store, add("deep:1", *layers), overlay, **places)
     found = files(overlay, top, tmp_path)
     assert len(found) == 129
     assert found["last"] == b"127"
@@ -195,11 +201,11 @@ def test_a_damaged_layer_leaves_no_staging_and_what_is_below_it(store, add, driv
     right = path.read_bytes()
     path.write_bytes(right[:-1] + b"\1")  # in the padding after the archive's end: only the digest tells
     with pytest.raises(InvalidArgument, match="is corrupt"):
-        snapshots.ensure_unpacked(store, image, driver, **places)
+        unpack(store, image, driver, **places)
     assert committed(driver) == set(snapshots.chain_ids(image.config.diff_ids)[:broken])
     nothing_staged(driver, places)
     path.write_bytes(right)
-    assert files(driver, snapshots.ensure_unpacked(store, image, driver, **places), tmp_path) == MERGED
+    assert files(driver, unpack(store, image, driver, **places), tmp_path) == MERGED
 
 
 @pytest.mark.root
@@ -207,8 +213,9 @@ def test_a_missing_blob_is_a_clear_error(store, add, driver, places, tmp_path):
     image = add("i:1", BASE)
     layout.blob_path(tmp_path / "images", image.layers[0].digest).unlink()
     with pytest.raises(FailedPrecondition, match="missing from the image store"):
-        snapshots.ensure_unpacked(store, image, driver, **places)
+        unpack(store, image, driver, **places)
     nothing_staged(driver, places)
+    no_locks(places)
 
 
 @pytest.mark.root
@@ -220,7 +227,7 @@ def test_a_mount_that_fails_leaves_nothing(store, add, places, tmp_path):
         raise DriverError("no")
 
     with pytest.raises(DriverError, match="no"):
-        snapshots.ensure_unpacked(store, add("i:1", BASE), driver, **places | {"mount": fail})
+        unpack(store, add("i:1", BASE), driver, **places | {"mount": fail})
     nothing_staged(driver, places)
 
 
@@ -263,7 +270,7 @@ def test_an_interrupt_stops_the_layers_that_are_being_unpacked(store, add, overl
     monkeypatch.setattr(store, "open_layer", open_layer)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     with pytest.raises(KeyboardInterrupt):
-        snapshots.ensure_unpacked(store, image, overlay, **places, progress=interrupt)
+        unpack(store, image, overlay, **places, progress=interrupt)
     assert held[0].pieces <= 2 + (1 << 20) // 65536  # the megabyte that was asked for, of eight
     nothing_staged(overlay, places)
 
@@ -274,7 +281,7 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from fakes import DirStorage
-from plugrun import locks, mounts, snapshots
+from plugrun import locks, mounts, snapshots, unneeded
 from plugrun.images import unpack
 from plugrun.images.store import ImageStore
 from plugrun_storage_overlay.driver import OverlayDriver
@@ -282,10 +289,11 @@ home = Path(sys.argv[1])
 store, driver = ImageStore(home / "images"), globals()[sys.argv[2]](home / "driver")
 
 def main():
-    snapshots.ensure_unpacked(
+    with snapshots.unpacked(
         store, store.resolve("i:1"), driver, lock_dir=home / "locks", staging=home / "staging",
         mount=lambda what, where: mounts.mount_all(what, str(where)), unmount=lambda where: mounts.unmount(str(where)),
-    )
+    ):
+        pass
 """
 
 
@@ -306,7 +314,7 @@ LOG = """
 log = os.open(home / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 fill, wait = snapshots._fill, locks._wait
 snapshots._fill = lambda *values: (os.write(log, b"unpack "), fill(*values))
-locks._wait = lambda *values: (os.write(log, b"wait "), wait(*values))[1]
+locks._wait = lambda *values, **options: (os.write(log, b"wait "), wait(*values, **options))[1]
 main()
 """
 
@@ -326,12 +334,12 @@ def test_a_process_waits_for_another_that_unpacks_and_finds_it_done(store, add, 
 
     monkeypatch.setattr(snapshots, "_fill", meanwhile)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})  # one thread: the first layer is filled first
-    top = snapshots.ensure_unpacked(store, image, driver, **places)
+    top = unpack(store, image, driver, **places)
     assert others[0].wait(60) == 0
     assert set(log.read_text().split()) == {"wait"}
     assert files(driver, top, tmp_path) == MERGED
     nothing_staged(driver, places)
-    no_locks(places)
+    no_locks(places, but=committed(driver))
 
 
 @pytest.mark.root
@@ -342,7 +350,7 @@ def test_processes_that_unpack_at_once_do_the_work_once(store, add, driver, plac
     assert (tmp_path / "log").read_text().split().count("unpack") == 3  # three layers, each by one of the three
     assert files(driver, snapshots.chain_ids(image.config.diff_ids)[-1], tmp_path) == MERGED
     nothing_staged(driver, places)
-    no_locks(places)
+    no_locks(places, but=committed(driver))
 
 
 KILL_IN_UNPACK = """
@@ -365,7 +373,7 @@ def test_what_a_killed_process_left_is_replaced(store, add, driver, places, tmp_
     assert start(tmp_path, driver, KILL_IN_UNPACK).wait(60) == -signal.SIGKILL
     left = list(places["staging"].iterdir()) + list((tmp_path / "driver").glob("*/staging-*"))
     assert left  # the control: it was killed in the middle
-    top = snapshots.ensure_unpacked(store, image, driver, **places)
+    top = unpack(store, image, driver, **places)
     assert files(driver, top, tmp_path) == MERGED
     nothing_staged(driver, places)
 
@@ -377,12 +385,12 @@ def test_what_a_killed_process_left_is_replaced(store, add, driver, places, tmp_
 def test_layers_of_removed_images_go_and_those_that_are_needed_stay(store, add, driver, places):
     kept, gone = add("kept:1", BASE, MIDDLE), add("gone:1", BASE, TOP)
     for image in (kept, gone):
-        snapshots.ensure_unpacked(store, image, driver, **places)
-    assert snapshots.remove_unused(driver, [kept, gone], lock_dir=places["lock_dir"]) == []
-    removed = snapshots.remove_unused(driver, [kept], lock_dir=places["lock_dir"])
+        unpack(store, image, driver, **places)
+    assert unneeded.remove_unused(driver, lambda: [kept, gone], lock_dir=places["lock_dir"]) == []
+    removed = unneeded.remove_unused(driver, lambda: [kept], lock_dir=places["lock_dir"])
     assert removed == snapshots.chain_ids(gone.config.diff_ids)[1:]
     assert committed(driver) == set(snapshots.chain_ids(kept.config.diff_ids))
-    assert set(snapshots.remove_unused(driver, [], lock_dir=places["lock_dir"])) == set(
+    assert set(unneeded.remove_unused(driver, list, lock_dir=places["lock_dir"])) == set(
         snapshots.chain_ids(kept.config.diff_ids)
     )
     assert committed(driver) == set()
@@ -392,20 +400,80 @@ def test_layers_of_removed_images_go_and_those_that_are_needed_stay(store, add, 
 @pytest.mark.root
 def test_layers_below_a_container_or_being_unpacked_stay(store, add, overlay, places):
     image = add("i:1", BASE, MIDDLE)
-    top = snapshots.ensure_unpacked(store, image, overlay, **places)
+    top = unpack(store, image, overlay, **places)
     overlay.prepare("c1", top)
-    assert snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"]) == []
+    assert unneeded.remove_unused(overlay, list, lock_dir=places["lock_dir"]) == []
     overlay.remove("c1")
     with locks.held(places["lock_dir"] / f"layer-{top}", what="x"):
-        assert snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"]) == []
-    assert len(snapshots.remove_unused(overlay, [], lock_dir=places["lock_dir"])) == 2
+        assert unneeded.remove_unused(overlay, list, lock_dir=places["lock_dir"]) == []
+    assert len(unneeded.remove_unused(overlay, list, lock_dir=places["lock_dir"])) == 2
+
+
+@pytest.mark.root
+def test_an_image_that_comes_during_a_removal_keeps_what_it_shares(store, add, driver, places):
+    old, new = add("old:1", BASE, TOP), add("new:1", BASE, MIDDLE)
+    base, top = snapshots.chain_ids(old.config.diff_ids)
+    unpack(store, old, driver, **places)
+    listed, remove = [], driver.remove
+    driver.remove = lambda name: (listed.append(new), remove(name))
+    assert unneeded.remove_unused(driver, lambda: listed, lock_dir=places["lock_dir"]) == [top]
+    assert committed(driver) == {base}
+
+
+@pytest.mark.root
+def test_layers_stay_until_something_stands_on_them(store, add, driver, places):
+    image = add("i:1", BASE, TOP)
+
+    def remove():
+        return unneeded.remove_unused(driver, list, lock_dir=places["lock_dir"])
+
+    for _ in ("unpacked now", "found unpacked"):
+        with snapshots.unpacked(store, image, driver, **places) as top:
+            assert remove() == []
+            driver.prepare("c1", top)
+        assert remove() == []
+        driver.remove("c1")
+    assert len(remove()) == 2
+
+
+@pytest.mark.root
+def test_what_is_unpacked_already_stays_while_the_rest_comes(store, add, driver, places, monkeypatch):
+    unpack(store, add("old:1", BASE), driver, **places)
+    new = add("new:1", BASE, MIDDLE, TOP)
+    fill = snapshots._fill
+
+    def meanwhile(*values):
+        assert unneeded.remove_unused(driver, list, lock_dir=places["lock_dir"]) == []
+        fill(*values)
+
+    monkeypatch.setattr(snapshots, "_fill", meanwhile)
+    assert unpack(store, new, driver, **places)
+
+
+@pytest.mark.root
+def test_who_needs_other_layers_does_not_wait_for_a_removal(store, add, driver, places):
+    one, two = add("one:1", BASE, TOP), add("two:1", BASE, MIDDLE)
+    for image in (one, two):
+        unpack(store, image, driver, **places)
+    going, waiting, remove = [], [], driver.remove
+
+    def slowly(name):
+        remove(name)
+        if not going:
+            going.append(name)
+            with snapshots.unpacked(store, two, driver, **places) as top:
+                waiting.append(top)
+
+    driver.remove = slowly
+    unneeded.remove_unused(driver, lambda: [two], lock_dir=places["lock_dir"])
+    assert len(waiting) == 1
 
 
 @pytest.mark.root
 def test_snapshots_that_are_no_layers_are_not_touched(driver, places):
     driver.prepare("key", None)
     driver.commit("somebodys", "key")
-    assert snapshots.remove_unused(driver, [], lock_dir=places["lock_dir"]) == []
+    assert unneeded.remove_unused(driver, list, lock_dir=places["lock_dir"]) == []
     assert committed(driver) == {"somebodys"}
     with pytest.raises(NotFound):
         driver.stat("key")

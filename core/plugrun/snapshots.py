@@ -10,12 +10,11 @@ import contextlib
 import functools
 import io
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun import locks
-from plugrun.api import FailedPrecondition, NotFound, SnapshotKind, StorageDriver, SupportsLayerDir
+from plugrun.api import NotFound, SnapshotKind, StorageDriver, SupportsLayerDir
 from plugrun.images import digest as digests
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from plugrun.images.unpack import Whiteouts
 
 STAGING_PREFIX = "staging-"
-_LAYER = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _PATIENCE = 3600.0  # seconds to wait for another process that unpacks the same layer
 
@@ -48,7 +46,8 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     return [digests.encoded(item if item.startswith("sha256:") else digests.of(item.encode())) for item in chains]
 
 
-def ensure_unpacked(
+@contextlib.contextmanager
+def unpacked(
     store: ImageStore,
     image: Image,
     driver: StorageDriver,
@@ -58,10 +57,11 @@ def ensure_unpacked(
     unmount: Callable[[Path], None],
     staging: Path,
     progress: Progress | None = None,
-) -> str | None:
-    """Unpack the layers of an image that a driver does not have yet.
+) -> Iterator[str | None]:
+    """Have all layers of an image in a driver for the duration of the block: what is missing is unpacked first.
 
-    Another process that unpacks one of them is waited for. What is unpacked stays when a later layer fails.
+    Another process that unpacks or removes one of them is waited for. What is unpacked stays when a later layer fails.
+    Once something stands on the top layer, the driver keeps all of them.
 
     :param lock_dir: an existing directory for lock files, the same for every process.
     :param mount: mounts a driver's answer at an existing directory; ``unmount`` undoes it.
@@ -73,10 +73,11 @@ def ensure_unpacked(
     """
     chains = chain_ids(image.config.diff_ids)
     if not chains:
-        return None
-    if not _is_committed(driver, chains[-1]):
-        plan = list(zip(chains, [None, *chains], image.layers, strict=False))
-        with contextlib.ExitStack() as held:
+        yield None
+        return
+    with contextlib.ExitStack() as held:
+        if not _keep(driver, chains[-1], lock_dir, held):
+            plan = list(zip(chains, [None, *chains], image.layers, strict=False))
             # From the lowest up, as every process does, so that no two can wait for each other.
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
             if isinstance(driver, SupportsLayerDir):
@@ -84,7 +85,7 @@ def ensure_unpacked(
             else:
                 mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
                 _unpack_in_turn(store, driver, missing, progress, mounted)
-    return chains[-1]
+        yield chains[-1]
 
 
 _Step = tuple[str, str | None, "Layer"]  # the snapshot's name, its parent's, and the layer between them
@@ -97,14 +98,41 @@ def _is_committed(driver: StorageDriver, name: str) -> bool:
         return False
 
 
+def lock_of(lock_dir: Path, name: str) -> Path:
+    """Return the lock of one layer: shared by those who need it as it is, held by who makes or removes it."""
+    return lock_dir / f"layer-{name}"
+
+
+def _keep(driver: StorageDriver, name: str, lock_dir: Path, held: contextlib.ExitStack) -> bool:
+    """Have one layer stay; ``False`` when it is not there."""
+    with contextlib.ExitStack() as own:
+        own.enter_context(_locked(lock_dir, name, shared=True))
+        if not _is_committed(driver, name):
+            return False
+        held.enter_context(own.pop_all())
+    return True
+
+
 def _claim(driver: StorageDriver, name: str, lock_dir: Path, held: contextlib.ExitStack) -> bool:
-    """Take the lock of one missing layer; ``False`` when it is there, or another process just finished it."""
-    if _is_committed(driver, name):
-        return False
-    path = lock_dir / f"layer-{name}"
-    held.enter_context(locks.held(path, what=f"layer {name[:12]}", timeout=_PATIENCE))
-    held.callback(path.unlink, missing_ok=True)  # before the lock is let go; locks.py knows that files may vanish
-    return not _is_committed(driver, name)
+    """Have one layer stay, or take its lock to make it; return whether it is missing."""
+    while not _keep(driver, name, lock_dir, held):
+        with contextlib.ExitStack() as own:
+            own.enter_context(_locked(lock_dir, name))
+            own.push(functools.partial(_unlink_on_error, lock_of(lock_dir, name)))
+            if not _is_committed(driver, name):
+                held.enter_context(own.pop_all())
+                return True
+    return False
+
+
+def _unlink_on_error(path: Path, kind: type[BaseException] | None, *_: object) -> None:
+    """Leave no lock for a layer that there is not; as long as the layer, the file stays."""
+    if kind is not None:
+        path.unlink(missing_ok=True)
+
+
+def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+    return locks.held(lock_of(lock_dir, name), what=f"layer {name[:12]}", timeout=_PATIENCE, shared=shared)
 
 
 def _unpack_aside(
@@ -221,38 +249,3 @@ def _forget(driver: StorageDriver, key: str) -> None:
 def _tell(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress(done, total)
-
-
-def remove_unused(driver: StorageDriver, images: Iterable[Image], *, lock_dir: Path) -> list[str]:
-    """Remove the layers that no image and no other snapshot needs.
-
-    :param images: every image there is.
-    :param lock_dir: as for :func:`ensure_unpacked`; a layer that is being unpacked stays.
-    :return: names of the snapshots removed.
-    """
-    needed = {name for image in images for name in chain_ids(image.config.diff_ids)}
-    found = [info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED and _LAYER.fullmatch(info.name)]
-    candidates = [name for name in found if name not in needed]
-    removed: list[str] = []
-    while freed := [name for name in candidates if _remove_layer(driver, name, lock_dir)]:  # tops first, then below
-        removed += freed
-        candidates = [name for name in candidates if name not in freed]
-    return removed
-
-
-def _remove_layer(driver: StorageDriver, name: str, lock_dir: Path) -> bool:
-    path = lock_dir / f"layer-{name}"
-    lock = locks.try_acquire(path)
-    if lock is None:
-        return False
-    try:
-        driver.remove(name)
-    except FailedPrecondition:  # something stands on it
-        return False
-    except NotFound:
-        return True
-    else:
-        return True
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(lock)

@@ -236,11 +236,11 @@ def _moment(created: str) -> float:
 
 def _free_layers(opened: Engine) -> None:
     """Remove what drivers have unpacked of images that are gone; a driver that cannot is only a warning."""
-    from plugrun.snapshots import remove_unused
+    from plugrun.unneeded import remove_unused
 
     used: Sequence[str] = [name for name in opened.plugins.storage if (opened.paths.root / "storage" / name).exists()]
     for name in used:
         try:
-            remove_unused(opened.storage(name, {}), opened.images.list(), lock_dir=opened.paths.root / "locks")
+            remove_unused(opened.storage(name, {}), opened.images.list, lock_dir=opened.paths.root / "locks")
         except PlugrunError as error:
             opened.warn(f"storage driver {name} kept layers that nothing needs: {error}")

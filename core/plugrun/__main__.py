@@ -19,8 +19,14 @@ def main() -> None:
         return
     gc.set_threshold(_GARBAGE)
     from plugrun.cli.app import run
+    from plugrun.cli.stopping import Stopped, raise_when_stopped
 
-    _leave(run(sys.argv[1:]))
+    try:
+        raise_when_stopped()
+        code = run(sys.argv[1:])
+    except Stopped as stopped:
+        code = stopped.exit_code
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:

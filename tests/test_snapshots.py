@@ -139,7 +139,7 @@ def nothing_staged(driver, places):
 
 def no_locks(places, but=()):
     """Layers that somebody needed may have one, which goes with them."""
-    assert set(os.listdir(places["lock_dir"])) <= {f"layer-{name}" for name in but}
+    assert set(os.listdir(places["lock_dir"])) <= {"layers", *(f"layer-{name}" for name in but)}
 
 
 @pytest.mark.root
@@ -360,7 +360,7 @@ def half(stream, *values, **options):
     global count
     count += 1
     original(stream, *values, **options)
-    if count == 2:
+    if count >= 2:
         os.kill(os.getpid(), signal.SIGKILL)
 unpack.unpack_layer = half
 main()
@@ -467,6 +467,48 @@ def test_who_needs_other_layers_does_not_wait_for_a_removal(store, add, driver, 
     driver.remove = slowly
     unneeded.remove_unused(driver, lambda: [two], lock_dir=places["lock_dir"])
     assert len(waiting) == 1
+
+
+def remove_leftovers(driver, places):
+    chosen = {name: places[name] for name in ("lock_dir", "staging", "unmount")}
+    unneeded.remove_leftovers(driver, **chosen)
+
+
+@pytest.mark.root
+def test_what_a_killed_process_left_of_unpacking_can_be_removed(store, add, driver, places, tmp_path):
+    kept = add("kept:1", BASE)
+    driver.prepare("c1", unpack(store, kept, driver, **places))
+    before = snapshot_of(tmp_path)
+    add("i:1", MIDDLE, TOP)
+    assert start(tmp_path, driver, KILL_IN_UNPACK).wait(60) == -signal.SIGKILL
+    assert snapshot_of(tmp_path) != before  # the control: it was killed in the middle
+    remove_leftovers(driver, places)
+    unneeded.remove_unused(driver, lambda: [kept], lock_dir=places["lock_dir"])
+    assert snapshot_of(tmp_path) == before
+    assert os.listdir(places["staging"]) == []
+
+
+def snapshot_of(tmp_path):
+    return sorted(path for path in (tmp_path / "driver").glob("*/*") if path.name != "lock")
+
+
+@pytest.mark.root
+def test_what_another_process_works_on_is_no_leftover(store, add, driver, places, monkeypatch):
+    image = add("i:1", BASE, TOP)
+    fill, remove = snapshots._fill, driver.remove
+
+    def meanwhile(*values):
+        remove_leftovers(driver, places)
+        fill(*values)
+
+    monkeypatch.setattr(snapshots, "_fill", meanwhile)
+    unpack(store, image, driver, **places)
+    calls = Spy(driver)
+    driver.remove = lambda name: (remove_leftovers(calls, places), remove(name))
+    assert len(unneeded.remove_unused(driver, list, lock_dir=places["lock_dir"])) == 2
+    assert not calls.calls
+    remove_leftovers(calls, places)
+    assert calls.calls["gc"] == 1  # the control
 
 
 @pytest.mark.root

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from plugrun.images.unpack import Whiteouts
 
 STAGING_PREFIX = "staging-"
+AT_WORK = "layers"  # the lock of :func:`at_work`: who gets it alone knows that nobody is
 _CHUNK = 1 << 20
 _PATIENCE = 3600.0  # seconds to wait for another process that unpacks the same layer
 
@@ -77,6 +78,7 @@ def unpacked(
         return
     with contextlib.ExitStack() as held:
         if not _keep(driver, chains[-1], lock_dir, held):
+            held.enter_context(at_work(lock_dir))
             plan = list(zip(chains, [None, *chains], image.layers, strict=False))
             # From the lowest up, as every process does, so that no two can wait for each other.
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
@@ -101,6 +103,11 @@ def _is_committed(driver: StorageDriver, name: str) -> bool:
 def lock_of(lock_dir: Path, name: str) -> Path:
     """Return the lock of one layer: shared by those who need it as it is, held by who makes or removes it."""
     return lock_dir / f"layer-{name}"
+
+
+def at_work(lock_dir: Path) -> AbstractContextManager[None]:
+    """Tell for the duration of a block that layers are being made or removed, which must not look left behind."""
+    return locks.held(lock_dir / AT_WORK, what="layers", timeout=_PATIENCE, shared=True)
 
 
 def _keep(driver: StorageDriver, name: str, lock_dir: Path, held: contextlib.ExitStack) -> bool:

@@ -1,4 +1,4 @@
-"""Layers that nothing needs any more, removed one at a time while others unpack and create."""
+"""Layers that nothing needs any more, and what killed processes left: removed while others unpack and create."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from plugrun import locks
-from plugrun.api import FailedPrecondition, NotFound, SnapshotKind, StorageDriver
-from plugrun.snapshots import chain_ids, lock_of
+from plugrun.api import FailedPrecondition, NotFound, SnapshotKind, StorageDriver, SupportsGC
+from plugrun.snapshots import AT_WORK, STAGING_PREFIX, at_work, chain_ids, lock_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,14 +30,39 @@ def remove_unused(driver: StorageDriver, images: Callable[[], Iterable[Image]], 
     def needed() -> set[str]:
         return {name for image in images() for name in chain_ids(image.config.diff_ids)}
 
-    found = [info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED and _LAYER.fullmatch(info.name)]
-    kept = needed()
-    candidates = [name for name in found if name not in kept]
     removed: list[str] = []
-    while freed := [name for name in candidates if _remove(driver, name, lock_dir, needed)]:  # tops first, then below
-        removed += freed
-        candidates = [name for name in candidates if name not in freed]
+    with at_work(lock_dir):
+        kept = needed()
+        layers = (info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED)
+        candidates = [name for name in layers if _LAYER.fullmatch(name) and name not in kept]
+        while freed := [name for name in candidates if _remove(driver, name, lock_dir, needed)]:  # tops, then below
+            removed += freed
+            candidates = [name for name in candidates if name not in freed]
     return removed
+
+
+def remove_leftovers(driver: StorageDriver, *, lock_dir: Path, staging: Path, unmount: Callable[[Path], None]) -> None:
+    """Remove what processes left that were killed while they made or removed layers.
+
+    Nothing is done while another process is at such work: it may be its own, and the next call finds the rest.
+
+    :param lock_dir: as ``staging`` and ``unmount`` for :func:`plugrun.snapshots.unpacked`.
+    """
+    alone = locks.try_acquire(lock_dir / AT_WORK)
+    if alone is None:
+        return
+    try:
+        for point in staging.iterdir():
+            unmount(point)
+            point.rmdir()
+        names = {info.name for info in driver.walk()}
+        left = {name for name in names if name.startswith(STAGING_PREFIX)}
+        for key in left:
+            driver.remove(key)
+        if isinstance(driver, SupportsGC):
+            driver.gc(frozenset(names - left))
+    finally:
+        os.close(alone)
 
 
 def _remove(driver: StorageDriver, name: str, lock_dir: Path, needed: Callable[[], set[str]]) -> bool:

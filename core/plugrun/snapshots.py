@@ -82,15 +82,18 @@ def unpacked(
             plan = list(zip(chains, [None, *chains], image.layers, strict=False))
             # From the lowest up, as every process does, so that no two can wait for each other.
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
+            mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
             if isinstance(driver, SupportsLayerDir):
-                _unpack_aside(store, driver, missing, progress)
+                _unpack_aside(store, driver, missing, progress, mounted)
             else:
-                mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
-                _unpack_in_turn(store, driver, missing, progress, mounted)
+                for done, step in enumerate(missing, 1):
+                    _unpack_onto_parent(store, driver, step, mounted)
+                    _tell(progress, done, len(missing))
         yield chains[-1]
 
 
 _Step = tuple[str, str | None, "Layer"]  # the snapshot's name, its parent's, and the layer between them
+_Mounted = Callable[..., "AbstractContextManager[Path]"]  # :func:`_mounted` without what stays the same
 
 
 def _is_committed(driver: StorageDriver, name: str) -> bool:
@@ -143,7 +146,7 @@ def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractConte
 
 
 def _unpack_aside(
-    store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None
+    store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None, mounted: _Mounted
 ) -> None:
     """Unpack layers without their parents, all at once; only this thread calls the driver."""
     import threading
@@ -167,9 +170,15 @@ def _unpack_aside(
                 for name, _, layer in largest_first
             }
             try:
-                for done, (name, parent, _) in enumerate(missing, 1):
-                    jobs[name].result()
-                    driver.commit_layer(name, staged.pop(name), parent)
+                for done, step in enumerate(missing, 1):
+                    name, parent, _ = step
+                    implied = jobs[name].result()
+                    if parent is None or not implied or _inherit(driver, places[name], step, implied, mounted):
+                        driver.commit_layer(name, staged[name], parent)
+                        del staged[name]
+                    else:  # rare: a second time, one after the other
+                        _forget(driver, staged.pop(name))
+                        _unpack_onto_parent(store, driver, step, mounted)
                     _tell(progress, done, len(missing))
             finally:
                 stop.set()  # an interrupt comes to this thread only, and waits for the others
@@ -179,26 +188,35 @@ def _unpack_aside(
             _forget(driver, key)
 
 
-def _unpack_in_turn(
-    store: ImageStore,
-    driver: StorageDriver,
-    missing: Sequence[_Step],
-    progress: Progress | None,
-    mounted: Callable[[str, str | None], AbstractContextManager[Path]],
-) -> None:
-    """Unpack layers one after another, each into a mounted tree that holds its parents."""
+def _inherit(driver: StorageDriver, place: Path, step: _Step, implied: Sequence[bytes], mounted: _Mounted) -> bool:
+    """Make implied directories of a staged layer what they are in its parent; returns as :func:`implied.inherit`."""
+    from plugrun.images.implied import inherit
+
+    name, parent, _ = step
+    key = f"{STAGING_PREFIX}{name}.parent"
+    try:
+        with mounted(key, parent, view=True) as point, contextlib.ExitStack() as opened:
+            layer, lower = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (place, point))
+            for descriptor in (layer, lower):
+                opened.callback(os.close, descriptor)
+            return inherit(layer, lower, implied)
+    finally:
+        _forget(driver, key)
+
+
+def _unpack_onto_parent(store: ImageStore, driver: StorageDriver, step: _Step, mounted: _Mounted) -> None:
+    """Unpack a layer into a mounted tree that holds its parents."""
     from plugrun.images.unpack import Whiteouts
 
-    for done, (name, parent, layer) in enumerate(missing, 1):
-        key = STAGING_PREFIX + name
-        try:
-            with mounted(key, parent) as root:
-                _fill(store, layer, root, Whiteouts.APPLY)
-            driver.commit(name, key)
-        except BaseException:
-            _forget(driver, key)
-            raise
-        _tell(progress, done, len(missing))
+    name, parent, layer = step
+    key = STAGING_PREFIX + name
+    try:
+        with mounted(key, parent) as root:
+            _fill(store, layer, root, Whiteouts.APPLY)
+        driver.commit(name, key)
+    except BaseException:
+        _forget(driver, key)
+        raise
 
 
 @contextlib.contextmanager
@@ -210,14 +228,15 @@ def _mounted(
     mount: Callable[[Sequence[Mount], Path], None],
     unmount: Callable[[Path], None],
     staging: Path,
+    view: bool = False,
 ) -> Iterator[Path]:
-    """Make an active snapshot and mount it for the duration of the block."""
+    """Make an active snapshot, or a view, and mount it for the duration of the block."""
     point = staging / key
     point.mkdir(mode=0o700, exist_ok=True)
     unmount(point)  # a process killed at this place left it mounted
     _forget(driver, key)
     try:
-        mount(driver.prepare(key, parent), point)
+        mount((driver.view if view else driver.prepare)(key, parent), point)
         try:
             yield point
         finally:
@@ -228,8 +247,8 @@ def _mounted(
 
 def _fill(
     store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts, stop: threading.Event | None = None
-) -> None:
-    """Unpack one layer; returns only when its digests were right.
+) -> list[bytes]:
+    """Unpack one layer; returns only when its digests were right, as :func:`unpack_layer` does.
 
     :param stop: set to make it end with an error soon.
     """
@@ -240,9 +259,10 @@ def _fill(
     try:
         with store.open_layer(layer) as checked:
             stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
-            unpack_layer(stream, descriptor, whiteouts=whiteouts)
+            implied = unpack_layer(stream, descriptor, whiteouts=whiteouts)
             while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed
                 pass
+        return implied
     finally:
         os.close(descriptor)
 

@@ -244,7 +244,7 @@ def _free_layers(opened: Engine) -> None:
     for name in used:
         try:
             driver = opened.storage(name, {})
-            remove_unused(driver, opened.images.list, lock_dir=locks)
             remove_leftovers(driver, lock_dir=locks, staging=staging, unmount=lambda at: mounts.unmount(str(at)))
+            remove_unused(driver, opened.images.list, lock_dir=locks)
         except PlugrunError as error:
             opened.warn(f"storage driver {name} kept layers that nothing needs: {error}")

@@ -72,3 +72,15 @@ def test_the_lock_does_not_leak_into_programs(tmp_path):
         assert not os.get_inheritable(descriptor)
     finally:
         os.close(descriptor)
+
+
+def test_a_lock_can_be_shared_but_not_with_who_wants_it_alone(tmp_path):
+    path = tmp_path / "lock"
+    first, second = (locks.try_acquire(path, shared=True) for _ in range(2))
+    assert locks.try_acquire(path) is None
+    os.close(first)
+    assert locks.try_acquire(path) is None
+    os.close(second)
+    alone = locks.try_acquire(path)
+    assert locks.try_acquire(path, shared=True) is None
+    os.close(alone)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
 import pytest
 
-from plugrun import mounts, namespaces
+from plugrun import linux, mounts, namespaces
 from plugrun.api import Mount
 from plugrun.errors import DriverError
 
@@ -53,6 +54,43 @@ def test_a_refused_mount_names_the_place_and_leaves_nothing(target):
     with pytest.raises(DriverError, match=f"cannot mount overlay file system at {target}"):
         mounts.mount_all([Mount("tmpfs", "tmpfs"), Mount("overlay", "overlay", ("lowerdir=/nonexistent",))], target)
     assert not mounts.is_mount_point(target)
+
+
+@pytest.mark.parametrize("refused", ["MS_REMOUNT", "MS_PRIVATE"])
+def test_a_bind_mount_whose_flags_are_refused_does_not_stay(tmp_path, target, monkeypatch, refused):
+    (tmp_path / "source").mkdir()
+    real = linux.mount
+
+    def mount(source, where, fstype, flags, data):
+        if flags & getattr(linux, refused):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        real(source, where, fstype, flags, data)
+
+    monkeypatch.setattr(linux, "mount", mount)
+    with pytest.raises(DriverError, match="Operation not permitted"):
+        mounts.mount_all([Mount("tmpfs", "tmpfs"), Mount("bind", str(tmp_path / "source"), ("ro",))], target)
+    assert not mounts.is_mount_point(target)
+
+
+def test_what_is_mounted_spreads_to_no_other_namespace(tmp_path, target):
+    """Below a shared mount, as systemd makes ``/``, a new one is shared too unless it is told not to be."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", target], check=True)
+    subprocess.run(["mount", "--make-shared", target], check=True)
+    for name in ("ours", "control", "source"):
+        (tmp_path / "target" / name).mkdir()
+    subprocess.run(["mount", "--bind", f"{target}/source", f"{target}/control"], check=True)
+    mounts.mount_all([Mount("bind", f"{target}/source", ("rbind",))], f"{target}/ours")
+    try:
+        assert propagation(f"{target}/control").startswith("shared")
+        assert propagation(f"{target}/ours") == "private"
+    finally:
+        for name in ("ours", "control"):
+            mounts.unmount(f"{target}/{name}")
+
+
+def propagation(point):
+    listed = ["findmnt", "--noheadings", "--output", "PROPAGATION", "--mountpoint", point]
+    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_more_lower_directories_than_fit_in_a_page(tmp_path, target):

@@ -13,8 +13,8 @@ _GARBAGE = 20_000  # objects made until the collector runs; at its default of 70
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    interrupt = signal.getsignal(signal.SIGINT)
-    if interrupt is signal.default_int_handler:  # not where the caller has it ignored
+    interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where the caller ignores it
+    if interruptible:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # while nothing is done yet there is nothing to undo
     _open_standard_streams()
     if sys.argv[1:] in (["--version"], ["-v"]):  # scripts ask often: answer before the parser is loaded
@@ -24,9 +24,18 @@ def main() -> None:
         _leave(0)
     gc.set_threshold(_GARBAGE)
     from plugrun.cli.app import run
+    from plugrun.cli.stopping import Stopped, raise_when_stopped
 
-    signal.signal(signal.SIGINT, interrupt)
-    _leave(run(sys.argv[1:]))
+    try:
+        raise_when_stopped()
+        if interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run(sys.argv[1:])
+    except Stopped as stopped:
+        code = stopped.exit_code
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    _leave(code)
 
 
 def _open_standard_streams() -> None:

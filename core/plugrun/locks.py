@@ -15,31 +15,33 @@ _TIMEOUT = 60.0
 
 
 @contextlib.contextmanager
-def held(path: Path, *, what: str, timeout: float = _TIMEOUT) -> Iterator[None]:
-    """Hold ``path`` locked exclusively, waiting for others.
+def held(path: Path, *, what: str, timeout: float = _TIMEOUT, shared: bool = False) -> Iterator[None]:
+    """Hold ``path`` locked, waiting for others.
 
     :param what: what is locked, for the message.
     :param timeout: seconds to wait at most.
+    :param shared: as for :func:`try_acquire`.
     :raises FailedPrecondition: another process kept it for longer.
     """
-    descriptor = try_acquire(path)
+    descriptor = try_acquire(path, shared=shared)
     if descriptor is None:
-        descriptor = _wait(path, what, timeout)
+        descriptor = _wait(path, what, timeout, shared=shared)
     try:
         yield
     finally:
         os.close(descriptor)
 
 
-def try_acquire(path: Path) -> int | None:
+def try_acquire(path: Path, *, shared: bool = False) -> int | None:
     """Lock ``path`` without waiting.
 
+    :param shared: together with others who share it; only who holds it alone may remove the file.
     :return: a descriptor whose closing releases the lock, or ``None`` when another process holds it.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
             return None
@@ -57,13 +59,13 @@ def _is_current(descriptor: int, path: Path) -> bool:
     return (mine.st_dev, mine.st_ino) == (current.st_dev, current.st_ino)
 
 
-def _wait(path: Path, what: str, timeout: float) -> int:
+def _wait(path: Path, what: str, timeout: float, *, shared: bool) -> int:
     deadline = time.monotonic() + timeout
     pause = 0.001
     while time.monotonic() < deadline:  # flock(2) has no timeout of its own, and a blocked one cannot be given up
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
-        if (descriptor := try_acquire(path)) is not None:
+        if (descriptor := try_acquire(path, shared=shared)) is not None:
             return descriptor
     raise FailedPrecondition(
         f"{what} is being changed by another plugrun for over {timeout:.0f} seconds",

@@ -82,16 +82,21 @@ def mount_points() -> Iterator[str]:
 
 
 def _mount(mount: Mount, target: str) -> None:
+    """Mount one, with its flags; whatever the kernel refuses, nothing of it stays."""
     flags, data = _split_options(mount.options)
     if mount.type == "bind":
-        # A bind takes its flags only from a second call: mount(2), "Creating a bind mount".
         linux.mount(mount.source, target, "", linux.MS_BIND | (flags & linux.MS_REC), "")
-        if flags & ~(linux.MS_BIND | linux.MS_REC):
-            linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | flags, "")
     else:
         with _within_page(mount.type, data) as short:
             linux.mount(mount.source, target, mount.type, flags, ",".join(short))
-    linux.mount("", target, "", linux.MS_PRIVATE, "")
+    try:
+        if mount.type == "bind" and flags & ~(linux.MS_BIND | linux.MS_REC):
+            # A bind takes its flags only from a second call: mount(2), "Creating a bind mount".
+            linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | flags, "")
+        linux.mount("", target, "", linux.MS_PRIVATE, "")
+    except OSError:
+        linux.umount(target, linux.MNT_DETACH)
+        raise
 
 
 def _split_options(options: Sequence[str]) -> tuple[int, list[str]]:

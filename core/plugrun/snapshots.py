@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun import locks
-from plugrun.api import FailedPrecondition, NotFound, SnapshotKind, StorageDriver, SupportsLayerDir
+from plugrun.api import NotFound, SnapshotKind, StorageDriver, SupportsLayerDir
 from plugrun.images import digest as digests
 
 if TYPE_CHECKING:
+    import threading
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from plugrun.images.unpack import Whiteouts
 
 STAGING_PREFIX = "staging-"
-_LAYER = re.compile(r"[0-9a-f]{64}")
+AT_WORK = "layers"  # the lock of :func:`at_work`: who gets it alone knows that nobody is
 _CHUNK = 1 << 20
 _PATIENCE = 3600.0  # seconds to wait for another process that unpacks the same layer
 
@@ -46,7 +47,8 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
     return [digests.encoded(item if item.startswith("sha256:") else digests.of(item.encode())) for item in chains]
 
 
-def ensure_unpacked(
+@contextlib.contextmanager
+def unpacked(
     store: ImageStore,
     image: Image,
     driver: StorageDriver,
@@ -56,10 +58,11 @@ def ensure_unpacked(
     unmount: Callable[[Path], None],
     staging: Path,
     progress: Progress | None = None,
-) -> str | None:
-    """Unpack the layers of an image that a driver does not have yet.
+) -> Iterator[str | None]:
+    """Have all layers of an image in a driver for the duration of the block: what is missing is unpacked first.
 
-    Another process that unpacks one of them is waited for. What is unpacked stays when a later layer fails.
+    Another process that unpacks or removes one of them is waited for. What is unpacked stays when a later layer fails.
+    Once something stands on the top layer, the driver keeps all of them.
 
     :param lock_dir: an existing directory for lock files, the same for every process.
     :param mount: mounts a driver's answer at an existing directory; ``unmount`` undoes it.
@@ -71,21 +74,26 @@ def ensure_unpacked(
     """
     chains = chain_ids(image.config.diff_ids)
     if not chains:
-        return None
-    if not _is_committed(driver, chains[-1]):
-        plan = list(zip(chains, [None, *chains], image.layers, strict=False))
-        with contextlib.ExitStack() as held:
+        yield None
+        return
+    with contextlib.ExitStack() as held:
+        if not _keep(driver, chains[-1], lock_dir, held):
+            held.enter_context(at_work(lock_dir))
+            plan = list(zip(chains, [None, *chains], image.layers, strict=False))
             # From the lowest up, as every process does, so that no two can wait for each other.
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
+            mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
             if isinstance(driver, SupportsLayerDir):
-                _unpack_aside(store, driver, missing, progress)
+                _unpack_aside(store, driver, missing, progress, mounted)
             else:
-                mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
-                _unpack_in_turn(store, driver, missing, progress, mounted)
-    return chains[-1]
+                for done, step in enumerate(missing, 1):
+                    _unpack_onto_parent(store, driver, step, mounted)
+                    _tell(progress, done, len(missing))
+        yield chains[-1]
 
 
 _Step = tuple[str, str | None, "Layer"]  # the snapshot's name, its parent's, and the layer between them
+_Mounted = Callable[..., "AbstractContextManager[Path]"]  # :func:`_mounted` without what stays the same
 
 
 def _is_committed(driver: StorageDriver, name: str) -> bool:
@@ -95,26 +103,60 @@ def _is_committed(driver: StorageDriver, name: str) -> bool:
         return False
 
 
+def lock_of(lock_dir: Path, name: str) -> Path:
+    """Return the lock of one layer: shared by those who need it as it is, held by who makes or removes it."""
+    return lock_dir / f"layer-{name}"
+
+
+def at_work(lock_dir: Path) -> AbstractContextManager[None]:
+    """Tell for the duration of a block that layers are being made or removed, which must not look left behind."""
+    return locks.held(lock_dir / AT_WORK, what="layers", timeout=_PATIENCE, shared=True)
+
+
+def _keep(driver: StorageDriver, name: str, lock_dir: Path, held: contextlib.ExitStack) -> bool:
+    """Have one layer stay; ``False`` when it is not there."""
+    with contextlib.ExitStack() as own:
+        own.enter_context(_locked(lock_dir, name, shared=True))
+        if not _is_committed(driver, name):
+            return False
+        held.enter_context(own.pop_all())
+    return True
+
+
 def _claim(driver: StorageDriver, name: str, lock_dir: Path, held: contextlib.ExitStack) -> bool:
-    """Take the lock of one missing layer; ``False`` when it is there, or another process just finished it."""
-    if _is_committed(driver, name):
-        return False
-    path = lock_dir / f"layer-{name}"
-    held.enter_context(locks.held(path, what=f"layer {name[:12]}", timeout=_PATIENCE))
-    held.callback(path.unlink, missing_ok=True)  # before the lock is let go; locks.py knows that files may vanish
-    return not _is_committed(driver, name)
+    """Have one layer stay, or take its lock to make it; return whether it is missing."""
+    while not _keep(driver, name, lock_dir, held):
+        with contextlib.ExitStack() as own:
+            own.enter_context(_locked(lock_dir, name))
+            own.push(functools.partial(_unlink_on_error, lock_of(lock_dir, name)))
+            if not _is_committed(driver, name):
+                held.enter_context(own.pop_all())
+                return True
+    return False
+
+
+def _unlink_on_error(path: Path, kind: type[BaseException] | None, *_: object) -> None:
+    """Leave no lock for a layer that there is not; as long as the layer, the file stays."""
+    if kind is not None:
+        path.unlink(missing_ok=True)
+
+
+def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+    return locks.held(lock_of(lock_dir, name), what=f"layer {name[:12]}", timeout=_PATIENCE, shared=shared)
 
 
 def _unpack_aside(
-    store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None
+    store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None, mounted: _Mounted
 ) -> None:
     """Unpack layers without their parents, all at once; only this thread calls the driver."""
+    import threading
     from concurrent.futures import ThreadPoolExecutor
 
     from plugrun.images.unpack import Whiteouts
 
     assert isinstance(driver, StorageDriver)
     staged: dict[str, str] = {}  # snapshot name → key, until it is committed
+    stop = threading.Event()
     try:
         places = {}
         for name, _, _ in missing:
@@ -124,41 +166,57 @@ def _unpack_aside(
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             largest_first = sorted(missing, key=lambda step: -step[2].size)  # so that none is left running alone
             jobs = {
-                name: pool.submit(_fill, store, layer, places[name], Whiteouts.OVERLAY)
+                name: pool.submit(_fill, store, layer, places[name], Whiteouts.OVERLAY, stop)
                 for name, _, layer in largest_first
             }
             try:
-                for done, (name, parent, _) in enumerate(missing, 1):
-                    jobs[name].result()
-                    driver.commit_layer(name, staged.pop(name), parent)
+                for done, step in enumerate(missing, 1):
+                    name, parent, _ = step
+                    implied = jobs[name].result()
+                    if parent is None or not implied or _inherit(driver, places[name], step, implied, mounted):
+                        driver.commit_layer(name, staged[name], parent)
+                        del staged[name]
+                    else:  # rare: a second time, one after the other
+                        _forget(driver, staged.pop(name))
+                        _unpack_onto_parent(store, driver, step, mounted)
                     _tell(progress, done, len(missing))
             finally:
+                stop.set()  # an interrupt comes to this thread only, and waits for the others
                 pool.shutdown(cancel_futures=True)
     finally:
         for key in staged.values():
             _forget(driver, key)
 
 
-def _unpack_in_turn(
-    store: ImageStore,
-    driver: StorageDriver,
-    missing: Sequence[_Step],
-    progress: Progress | None,
-    mounted: Callable[[str, str | None], AbstractContextManager[Path]],
-) -> None:
-    """Unpack layers one after another, each into a mounted tree that holds its parents."""
+def _inherit(driver: StorageDriver, place: Path, step: _Step, implied: Sequence[bytes], mounted: _Mounted) -> bool:
+    """Make implied directories of a staged layer what they are in its parent; returns as :func:`implied.inherit`."""
+    from plugrun.images.implied import inherit
+
+    name, parent, _ = step
+    key = f"{STAGING_PREFIX}{name}.parent"
+    try:
+        with mounted(key, parent, view=True) as point, contextlib.ExitStack() as opened:
+            layer, lower = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (place, point))
+            for descriptor in (layer, lower):
+                opened.callback(os.close, descriptor)
+            return inherit(layer, lower, implied)
+    finally:
+        _forget(driver, key)
+
+
+def _unpack_onto_parent(store: ImageStore, driver: StorageDriver, step: _Step, mounted: _Mounted) -> None:
+    """Unpack a layer into a mounted tree that holds its parents."""
     from plugrun.images.unpack import Whiteouts
 
-    for done, (name, parent, layer) in enumerate(missing, 1):
-        key = STAGING_PREFIX + name
-        try:
-            with mounted(key, parent) as root:
-                _fill(store, layer, root, Whiteouts.APPLY)
-            driver.commit(name, key)
-        except BaseException:
-            _forget(driver, key)
-            raise
-        _tell(progress, done, len(missing))
+    name, parent, layer = step
+    key = STAGING_PREFIX + name
+    try:
+        with mounted(key, parent) as root:
+            _fill(store, layer, root, Whiteouts.APPLY)
+        driver.commit(name, key)
+    except BaseException:
+        _forget(driver, key)
+        raise
 
 
 @contextlib.contextmanager
@@ -170,14 +228,15 @@ def _mounted(
     mount: Callable[[Sequence[Mount], Path], None],
     unmount: Callable[[Path], None],
     staging: Path,
+    view: bool = False,
 ) -> Iterator[Path]:
-    """Make an active snapshot and mount it for the duration of the block."""
+    """Make an active snapshot, or a view, and mount it for the duration of the block."""
     point = staging / key
     point.mkdir(mode=0o700, exist_ok=True)
     unmount(point)  # a process killed at this place left it mounted
     _forget(driver, key)
     try:
-        mount(driver.prepare(key, parent), point)
+        mount((driver.view if view else driver.prepare)(key, parent), point)
         try:
             yield point
         finally:
@@ -186,16 +245,24 @@ def _mounted(
         point.rmdir()
 
 
-def _fill(store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts) -> None:
-    """Unpack one layer; returns only when its digests were right."""
+def _fill(
+    store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts, stop: threading.Event | None = None
+) -> list[bytes]:
+    """Unpack one layer; returns only when its digests were right, as :func:`unpack_layer` does.
+
+    :param stop: set to make it end with an error soon.
+    """
+    from plugrun.images.streams import Stoppable
     from plugrun.images.unpack import unpack_layer
 
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with store.open_layer(layer) as stream:
-            unpack_layer(stream, descriptor, whiteouts=whiteouts)
+        with store.open_layer(layer) as checked:
+            stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
+            implied = unpack_layer(stream, descriptor, whiteouts=whiteouts)
             while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed
                 pass
+        return implied
     finally:
         os.close(descriptor)
 
@@ -209,38 +276,3 @@ def _forget(driver: StorageDriver, key: str) -> None:
 def _tell(progress: Progress | None, done: int, total: int) -> None:
     if progress is not None:
         progress(done, total)
-
-
-def remove_unused(driver: StorageDriver, images: Iterable[Image], *, lock_dir: Path) -> list[str]:
-    """Remove the layers that no image and no other snapshot needs.
-
-    :param images: every image there is.
-    :param lock_dir: as for :func:`ensure_unpacked`; a layer that is being unpacked stays.
-    :return: names of the snapshots removed.
-    """
-    needed = {name for image in images for name in chain_ids(image.config.diff_ids)}
-    found = [info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED and _LAYER.fullmatch(info.name)]
-    candidates = [name for name in found if name not in needed]
-    removed: list[str] = []
-    while freed := [name for name in candidates if _remove_layer(driver, name, lock_dir)]:  # tops first, then below
-        removed += freed
-        candidates = [name for name in candidates if name not in freed]
-    return removed
-
-
-def _remove_layer(driver: StorageDriver, name: str, lock_dir: Path) -> bool:
-    path = lock_dir / f"layer-{name}"
-    lock = locks.try_acquire(path)
-    if lock is None:
-        return False
-    try:
-        driver.remove(name)
-    except FailedPrecondition:  # something stands on it
-        return False
-    except NotFound:
-        return True
-    else:
-        return True
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -162,3 +163,36 @@ def reboot(plugrun):
     with connection:
         connection.execute("UPDATE containers SET record = json_set(record, '$.boot_id', 'another')")
     connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_ended_while_unpacking(plugrun, busybox, number):
+    """What can be undone is undone; what a kill leaves goes with the next removal of an image."""
+    details = json.loads(plugrun("image", "inspect", busybox).ok().stdout)[0]
+    blob = plugrun.roots.root / "images/blobs" / details["RootFS"]["Layers"][0].replace(":", "/")
+    content = blob.read_bytes()
+    blob.unlink()
+    os.mkfifo(blob)
+    with subprocess.Popen(plugrun.argv("create", busybox), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with blob.open("wb") as layer:
+            layer.write(content[: 1 << 20])
+            layer.flush()
+            assert staged(plugrun)
+            process.send_signal(number)
+            if number == signal.SIGKILL:
+                process.wait(30)
+            else:
+                with contextlib.suppress(BrokenPipeError):
+                    layer.write(content[1 << 20 :])
+        assert process.communicate(timeout=30) == (b"", b"")
+    if number == signal.SIGKILL:
+        assert staged(plugrun)  # the control
+        plugrun("rmi", busybox).ok()
+    else:
+        assert process.returncode == 128 + number
+    assert not staged(plugrun)
+    assert plugrun("ps", "-aq").ok().stdout == ""
+
+
+def staged(plugrun):
+    return list(plugrun.roots.root.rglob("staging-*"))

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from images import archives
+from images import archives, layers
+from plugrun.testing import mounted
 
 pytestmark = pytest.mark.root
+
+OverlayDriver = pytest.importorskip("plugrun_storage_overlay.driver").OverlayDriver
 
 needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
 needs_umoci = pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not installed")
@@ -162,3 +165,26 @@ def test_the_store_is_a_layout_that_others_read_and_run(plugrun, podman, layout,
     assert podman("image", "inspect", "-f", "{{json .RootFS.Layers}}", NAME) == json.dumps(
         ours["RootFS"]["Layers"], separators=(",", ":")
     )
+
+
+@needs_umoci
+def test_umoci_unpacks_a_layer_without_directory_entries_to_the_same(plugrun, tmp_path):
+    base = layers.layer(
+        layers.directory(b"tmp/", mode=0o1777),
+        layers.directory(b"secret/", mode=0o700),
+        layers.directory(b"usr/"),
+        layers.directory(b"usr/bin/"),
+        layers.file(b"usr/bin/sh", b"sh"),
+        layers.symlink(b"bin", b"usr/bin"),
+    )
+    top = layers.layer(layers.file(b"tmp/x"), layers.file(b"secret/y"), layers.file(b"bin/tool"))
+    source = archives.write_directory(tmp_path / "layout", archives.Parts([base, top], "v1").oci())
+    plugrun("load", "-i", source).ok()
+    container = plugrun("create", "v1", "true").ok().line
+    tool("umoci", "raw", "unpack", "--image", f"{source}:v1", tmp_path / "unpacked")
+    driver = OverlayDriver(plugrun.roots.root / "storage/overlay")
+    with mounted(driver.mounts(container)) as ours:
+        seen, theirs = (layers.snapshot(root, times=False) for root in (ours, tmp_path / "unpacked"))
+    assert {path: one[0] for path, one in seen.items()} == {path: one[0] for path, one in theirs.items()}
+    assert [oct(seen[path][0]) for path in ("tmp", "secret", "bin")] == ["0o41777", "0o40700", "0o120777"]
+    assert {"usr/bin/sh", "usr/bin/tool"} <= set(seen)

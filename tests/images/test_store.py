@@ -612,6 +612,31 @@ def test_a_load_killed_before_the_index_leaves_blobs_that_the_next_one_removes(s
     assert store.resolve("bad:1").references
 
 
+@pytest.mark.parametrize("next_one", ["load", "remove"])
+def test_a_removal_killed_after_the_index_leaves_blobs_that_the_next_one_removes(store, root, load, next_one):
+    load(parts("good:1"))
+    before = blobs(root)
+    load(parts("other:1", archives.layer({"o": b"o"})))
+    kept = blobs(root)
+    load(parts("bad:1", archives.layer({"n": b"n"})))
+    killed = start(
+        "Path.unlink = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "store.remove('bad:1', force=False, in_use=lambda _: [])",
+        root,
+    )
+    assert killed.wait(60) == -signal.SIGKILL
+    assert len(blobs(root)) == len(kept) + 3  # the control: blobs that no image names
+    with pytest.raises(NotFound):
+        store.resolve("bad:1")
+    if next_one == "load":
+        load(parts("good:1"))
+        assert blobs(root) == kept
+    else:
+        store.remove("other:1", force=False, in_use=unused)
+        assert blobs(root) == before
+    assert os.listdir(root / "ingest") == ["lock"]
+
+
 def test_leftovers_stay_while_another_load_runs(store, root, load):
     load(parts("good:1"))
     with ingest.session(root, recover=lambda: None):

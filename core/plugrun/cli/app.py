@@ -31,6 +31,4 @@ def run(words: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the one place where errors become text
         report(error)
         return exit_code_for(error, "".join(words[position : position + 1]))
-    except KeyboardInterrupt:
-        return 130
     return result if isinstance(result, int) else 0

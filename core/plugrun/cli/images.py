@@ -237,12 +237,16 @@ def _moment(created: str) -> float:
 
 
 def _free_layers(opened: Engine) -> None:
-    """Remove what drivers have unpacked of images that are gone; a driver that cannot is only a warning."""
-    from plugrun.snapshots import remove_unused
+    """Remove what drivers have of images that are gone, and of crashes; a driver that cannot is only a warning."""
+    from plugrun import mounts
+    from plugrun.unneeded import remove_leftovers, remove_unused
 
+    locks, staging = opened.paths.root / "locks", opened.paths.run_root / "staging"
     used: Sequence[str] = [name for name in opened.plugins.storage if (opened.paths.root / "storage" / name).exists()]
     for name in used:
         try:
-            remove_unused(opened.storage(name, {}), opened.images.list(), lock_dir=opened.paths.root / "locks")
+            driver = opened.storage(name, {})
+            remove_leftovers(driver, lock_dir=locks, staging=staging, unmount=lambda at: mounts.unmount(str(at)))
+            remove_unused(driver, opened.images.list, lock_dir=locks)
         except PlugrunError as error:
             opened.warn(f"storage driver {name} kept layers that nothing needs: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from plugrun.errors import Unavailable
@@ -47,19 +48,37 @@ def chmod_node(directory: int, name: bytes, mode: int) -> None:
         os.close(fd)
 
 
+def copy(source: int, target: int) -> None:
+    """Give a new directory what another one has.
+
+    :raises Unavailable: as :func:`apply`.
+    :raises OSError: the kernel refused.
+    """
+    status = os.fstat(source)
+    os.fchown(target, status.st_uid, status.st_gid)
+    os.fchmod(target, stat.S_IMODE(status.st_mode))
+    for name in _allowed_of(source):
+        _set_xattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
 def drop_xattrs(fd: int) -> None:
     """Remove what a lower layer gave a directory that this layer has an entry for.
 
     :raises OSError: the kernel refused.
     """
+    for name in _allowed_of(fd):
+        os.removexattr(fd, name)
+
+
+def _allowed_of(fd: int) -> list[str]:
+    """Return the names of the attributes that layers have set."""
     try:
-        names = os.listxattr(fd)
+        return list(filter(is_allowed, os.listxattr(fd)))
     except OSError as error:
         if error.errno == errno.ENOTSUP:
-            return
+            return []
         raise
-    for name in filter(is_allowed, names):
-        os.removexattr(fd, name)
 
 
 def is_allowed(name: str) -> bool:

@@ -47,6 +47,7 @@ class Parents:
     """Holds the last directory open, because most entries follow one of the same directory.
 
     :param root: descriptor of the directory that is ``/`` to the layer; stays the caller's.
+    :ivar implied: path of each directory made here that the layer has had no entry for, and that hides nothing.
     """
 
     def __init__(self, root: int, hider: Hider) -> None:
@@ -54,6 +55,7 @@ class Parents:
         self._hider = hider
         self._path: bytes | None = None
         self._current: OpenDir | None = None
+        self.implied: dict[Identity, bytes] = {}
 
     def get(self, path: bytes) -> OpenDir:
         """Return the directory at ``path`` below the root, made if missing; valid until the next call.
@@ -75,6 +77,11 @@ class Parents:
     def forget(self) -> None:
         """Look the path up again the next time: something was removed that may have been a part of it."""
         self._path = None
+
+    def explicit(self, fd: int) -> None:
+        """Note that the layer has an entry for an open directory."""
+        if self.implied:
+            self.implied.pop(identity(os.fstat(fd)), None)
 
     def leave(self) -> None:
         """Close the directory; calling it twice is fine."""
@@ -98,7 +105,9 @@ class Parents:
         try:
             return os.open(name, _DIRECTORY, dir_fd=above.fd)
         except FileNotFoundError:
-            return self._make_one(above, name)
+            fd = self._make_one(above, name)
+            self.implied[identity(os.fstat(fd))] = path
+            return fd
         except NotADirectoryError:
             status = os.stat(name, dir_fd=above.fd, follow_symlinks=False)
             if self._hider.gives_way(above, name, status):

@@ -136,7 +136,11 @@ class ImageStore:
         :raises NotFound: there is no such image.
         :raises FailedPrecondition: it needs ``force``.
         """
-        with self._locked():
+        with contextlib.ExitStack() as stack:
+            with self._room():
+                # What a removal leaves that is killed half-way is collected as what a load leaves.
+                stack.enter_context(self._session())
+            stack.enter_context(self._locked())
             entries = layout.read_index(self._root)
             entry, by_name = self._find(entries, name)
             image_id = self._id(entry)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images.compression import Compression, decompress, detect_in
+
+if TYPE_CHECKING:
+    import threading
 
 CHUNK = 1 << 20
 
@@ -91,6 +95,30 @@ class Tee(io.RawIOBase):
         if not self.closed:
             self._raw.close()
         super().close()
+
+
+class Stoppable(io.RawIOBase):
+    """Passes bytes on until somebody else wants no more of them; what it reads from stays the caller's.
+
+    :param stop: set to make the next read fail.
+    """
+
+    def __init__(self, raw: io.RawIOBase | io.BufferedIOBase | BinaryIO, stop: threading.Event) -> None:
+        self._raw = raw
+        self._stop = stop
+
+    def readable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer as far as there are bytes; return how many, 0 at the end.
+
+        :raises OSError: nobody wants them (``ECANCELED``).
+        """
+        if self._stop.is_set():
+            raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))  # not EINTR: a buffer would try again
+        return cast("int", self._raw.readinto(buffer))  # type: ignore[union-attr]
 
 
 @dataclass(frozen=True, slots=True)

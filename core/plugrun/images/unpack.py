@@ -45,12 +45,16 @@ _BAD_CONTENT: Final = {
 }
 
 
-def unpack_layer(stream: BinaryIO, root_fd: int, *, whiteouts: Whiteouts, limits: Limits = DEFAULT_LIMITS) -> None:
+def unpack_layer(
+    stream: BinaryIO, root_fd: int, *, whiteouts: Whiteouts, limits: Limits = DEFAULT_LIMITS
+) -> list[bytes]:
     """Write the entries of an uncompressed layer below a directory.
 
     :param stream: read to its very end, so that the caller can hash it.
     :param root_fd: the directory that is ``/`` to the layer; any descriptor of it, ``O_PATH`` is enough.
     :param whiteouts: see :class:`Whiteouts`.
+    :return: paths of the directories that the layer has entries in and none for, ``b""`` for the root. Their owner,
+        permissions, attributes and time are those of no layer, unless the directory held the layers below.
     :post: on an error the directory holds a part of the layer, and is to be thrown away.
     :raises InvalidArgument: the archive is malformed, beyond the limits, or has an entry that no honest layer has.
     :raises Unavailable: the file system is full, or cannot hold what the layer needs.
@@ -63,6 +67,7 @@ def unpack_layer(stream: BinaryIO, root_fd: int, *, whiteouts: Whiteouts, limits
                 unpacker.add(entry)
             except OSError as error:
                 raise _explained(error, entry, root_fd) from error
+        return unpacker.implied()
     finally:
         unpacker.close()
 
@@ -84,6 +89,7 @@ class _Unpacker:
 
     def __init__(self, root: int, whiteouts: Whiteouts) -> None:
         self._root = root
+        self._has_root = False
         self._hider = hider(whiteouts)
         self._parents = Parents(root, self._hider)
         self._create: dict[EntryType, Callable[[OpenDir, bytes, Entry], None]] = {
@@ -98,6 +104,9 @@ class _Unpacker:
 
     def close(self) -> None:
         self._parents.leave()
+
+    def implied(self) -> list[bytes]:
+        return [*([] if self._has_root else [b""]), *self._parents.implied.values()]
 
     def add(self, entry: Entry) -> None:
         parent, name = split(entry, entry.name)
@@ -123,6 +132,7 @@ class _Unpacker:
     def _root_entry(self, entry: Entry) -> None:
         if entry.type is not EntryType.DIRECTORY:
             raise refuse(entry.name, f"the root is a {entry.type.value}, not a directory")
+        self._has_root = True
         self._parents.leave()  # it may be the root, whose time is about to change
         fd = os.open(".", _DIRECTORY, dir_fd=self._root)
         try:
@@ -167,6 +177,7 @@ class _Unpacker:
                 os.mkdir(name, 0o700, dir_fd=directory.fd)
         fd = os.open(name, _DIRECTORY, dir_fd=directory.fd)
         try:
+            self._parents.explicit(fd)
             if replaced:
                 self._hider.replaced(fd)
             if existed:

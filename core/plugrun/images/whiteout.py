@@ -7,6 +7,7 @@ Source: OCI image specification, layer.md, "Whiteouts" and "Opaque Whiteout"; th
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Final, Protocol
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = b".wh."
 OPAQUE: Final = b".wh..wh..opq"
+_OPAQUE_MARK: Final = "trusted.overlay.opaque"
 
 
 class Whiteouts(enum.Enum):
@@ -64,6 +66,16 @@ def is_mark(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
+def is_opaque(directory: int) -> bool:
+    """Whether overlayfs shows nothing lower in an open directory."""
+    try:
+        return os.getxattr(directory, _OPAQUE_MARK) == b"y"
+    except OSError as error:
+        if error.errno in {errno.ENODATA, errno.ENOTSUP}:
+            return False
+        raise
+
+
 class _OverlayHider:
     """Needs no memory: what is in the tree is this layer's, or a mark."""
 
@@ -93,7 +105,7 @@ class _OverlayHider:
 
 
 def _make_opaque(directory: int) -> None:
-    os.setxattr(directory, "trusted.overlay.opaque", b"y")
+    os.setxattr(directory, _OPAQUE_MARK, b"y")
 
 
 class _ApplyHider:

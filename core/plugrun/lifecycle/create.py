@@ -16,6 +16,7 @@ from plugrun.undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from plugrun.api import StorageDriver
     from plugrun.container import ContainerConfig
@@ -56,44 +57,44 @@ def create(
     hostname = os.uname().nodename if on_host else container_id[:12]
     config = _shaped(engine, request, merge(request, image, hostname=hostname))
     driver = engine.storage(storage.spec.name, request.storage_options)
-    parent = unpack(engine, image, driver, progress=progress)
-    record = ContainerRecord(
-        id=container_id,
-        name=request.name or names.suggest(),
-        config=config,
-        storage=storage.spec.name,
-        storage_api=str(storage.spec.api),
-        storage_options=dict(request.storage_options),
-        network=network.spec.name,
-        network_api=str(network.spec.api),
-        network_target=wanted.target if wanted else None,
-        network_options=dict(request.network_options),
-        runtime=chosen_runtime.path,
-        created=time.time(),
-    )
-    with engine.locked(container_id), Undo(f"creating container {record.name}") as undo:
-        undo.push("its lock", lambda: engine.paths.lock(container_id).unlink(missing_ok=True))
-        _add(engine, record, fixed=request.name is not None)
-        undo.push("the container's record and layer", lambda: remove_locked(engine, record))
-        ensure_private(engine.paths.container(container_id))
-        driver.prepare(container_id, parent)
-        record.status = Status.CREATED
-        engine.containers.update(record)
+    with unpacked(engine, image, driver, progress=progress) as parent:
+        record = ContainerRecord(
+            id=container_id,
+            name=request.name or names.suggest(),
+            config=config,
+            storage=storage.spec.name,
+            storage_api=str(storage.spec.api),
+            storage_options=dict(request.storage_options),
+            network=network.spec.name,
+            network_api=str(network.spec.api),
+            network_target=wanted.target if wanted else None,
+            network_options=dict(request.network_options),
+            runtime=chosen_runtime.path,
+            created=time.time(),
+        )
+        with engine.locked(container_id), Undo(f"creating container {record.name}") as undo:
+            undo.push("its lock", lambda: engine.paths.lock(container_id).unlink(missing_ok=True))
+            _add(engine, record, fixed=request.name is not None)
+            undo.push("the container's record and layer", lambda: remove_locked(engine, record))
+            ensure_private(engine.paths.container(container_id))
+            driver.prepare(container_id, parent)
+            record.status = Status.CREATED
+            engine.containers.update(record)
     engine.notify(Event.CREATED, record)
     return record
 
 
-def unpack(
+def unpacked(
     engine: Engine,
     image: Image,
     driver: StorageDriver,
     *,
     progress: Callable[..., None] | None = None,
-) -> str | None:
-    """Have an image unpacked in a storage driver; return its top snapshot, ``None`` for an empty image."""
-    from plugrun.snapshots import ensure_unpacked
+) -> AbstractContextManager[str | None]:
+    """Have an image in a storage driver for a block that stands on its top snapshot: ``None`` for an empty image."""
+    from plugrun import snapshots
 
-    return ensure_unpacked(
+    return snapshots.unpacked(
         engine.images,
         image,
         driver,

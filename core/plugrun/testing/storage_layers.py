@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
+import tarfile
+from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pytest
 
 from plugrun.api import AlreadyExists, NotFound, StorageDriver, SupportsGC, SupportsLayerDir
+from plugrun.images.implied import inherit
+from plugrun.images.unpack import Whiteouts, unpack_layer
+from plugrun.rootfd import RootDir
 from plugrun.testing.processes import run_together
 from plugrun.testing.storage_base import StorageCases, write
 from plugrun.testing.trees import mounted
@@ -87,6 +93,32 @@ class LayerCases(StorageCases):
         assert set(self.seen(layers, "upper")) == {".", "kept", "opaque", "opaque/new"}
         assert set(self.seen(layers, "lower")) == {".", "gone", "kept", "opaque", "opaque/old"}
 
+    def test_unpacked_alone_or_onto_its_parent_a_layer_is_the_same(self, layers: LayerDriver) -> None:
+        """Directories that a layer has no entry for keep owner, permissions, attributes and time from below."""
+        base = _tar([(".", 0o711, 0), ("tmp", 0o1777, 0), ("srv", 0o2750, 7), ("srv/a", 0o700, 8), ("opt", 0o700, 9)])
+        top = _tar([("tmp/x", None, 5), ("srv/a/b/y", None, 5), ("opt", 0o755, 1), ("opt/z", None, 5), ("w", None, 0)])
+        for name, form in (("alone", Whiteouts.OVERLAY), ("onto", Whiteouts.APPLY)):
+            self.layer(layers, f"{name}-base", None, partial(_unpack, base, form=Whiteouts.APPLY))
+            if form is Whiteouts.APPLY:
+                self.layer(layers, f"{name}-top", f"{name}-base", partial(_unpack, top, form=form))
+                continue
+            implied = _unpack(top, place := layers.layer_dir("key"), form=form)
+            with mounted(layers.view("below", f"{name}-base")) as lower:
+                _inherit(place, lower, implied)
+            layers.remove("below")
+            layers.commit_layer(f"{name}-top", "key", f"{name}-base")
+        seen = self.seen(layers, "alone-top")
+        assert seen == self.seen(layers, "onto-top")
+        modes = {path: (seen[path][0], seen[path][2]) for path in (".", "tmp", "srv", "srv/a", "srv/a/b", "opt")}
+        assert modes == {
+            ".": ("0o40711", 0),
+            "tmp": ("0o41777", 0),
+            "srv": ("0o42750", 7),
+            "srv/a": ("0o40700", 8),
+            "srv/a/b": ("0o40755", 0),
+            "opt": ("0o40755", 1),
+        }
+
     def test_commit_layer_to_a_taken_name_leaves_the_key(self, layers: LayerDriver) -> None:
         """The staged layer stays, with its content, and can be committed under another name."""
         for key in ("one", "two"):
@@ -123,3 +155,25 @@ class LayerCases(StorageCases):
         assert wanted.is_dir()
         assert not unwanted.exists()
         layers.commit_layer("image", "wanted", None)
+
+
+def _tar(members: list[tuple[str, int | None, int]]) -> bytes:
+    """Return a layer of empty files (mode ``None``) and directories, with a group each."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, mode, group in members:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.REGTYPE if mode is None else tarfile.DIRTYPE
+            info.mode, info.gid, info.mtime = mode or 0o644, group, 1_000_000_000
+            archive.addfile(info)
+    return out.getvalue()
+
+
+def _unpack(layer: bytes, root: Path, *, form: Whiteouts) -> list[bytes]:
+    with RootDir.at(root) as opened:
+        return unpack_layer(io.BytesIO(layer), opened.fd, whiteouts=form)
+
+
+def _inherit(layer: Path, lower: Path, implied: list[bytes]) -> None:
+    with RootDir.at(layer) as own, RootDir.at(lower) as below:
+        assert inherit(own.fd, below.fd, implied)

@@ -209,10 +209,15 @@ class OverlayDriver:
             )
 
     def _copy_root(self, parent: str | None, target: str) -> None:
-        """Give a new root directory the owner and mode of its parent's, which it covers in the overlay."""
-        mode = _ROOT_MODE
-        if parent is not None:
-            info = os.stat(self._layout.path(COMMITTED, parent, "fs"), follow_symlinks=False)
-            os.chown(target, info.st_uid, info.st_gid)
-            mode = info.st_mode & 0o7777
-        os.chmod(target, mode)
+        """Give a new root directory what its parent's has, which it covers in the overlay."""
+        if parent is None:
+            os.chmod(target, _ROOT_MODE)
+            return
+        source = self._layout.path(COMMITTED, parent, "fs")
+        info = os.stat(source, follow_symlinks=False)
+        os.chown(target, info.st_uid, info.st_gid)
+        os.chmod(target, info.st_mode & 0o7777)
+        for name in os.listxattr(source, follow_symlinks=False):
+            if name.startswith("user.") and not name.startswith("user.overlay."):
+                os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+        os.utime(target, ns=(info.st_mtime_ns, info.st_mtime_ns))

@@ -22,7 +22,7 @@ from plugrun_storage_overlay import driver as driver_module
 from plugrun_storage_overlay.driver import OverlayDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fixtures.disk import Disk
 
@@ -282,3 +282,28 @@ def test_committed_layer_survives_a_power_cut(
         and file.read_bytes() == b"x" * 100_000
     )
     assert intact == (not without)
+
+
+@pytest.mark.parametrize("how", ["commit", "commit_layer"])
+def test_commit_syncs_each_name_before_and_after_it_moves(
+    driver: OverlayDriver, state: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The power cut above cannot tell: ext4 writes its whole journal whichever directory is synced."""
+    driver.layer_dir("empty-key")
+    done: list[tuple[str, ...]] = []
+
+    def noting(name: str, function: Callable[..., None]) -> Callable[..., None]:
+        def call(*paths: str) -> None:
+            done.append((name, *(os.path.relpath(path, state) for path in paths)))
+            function(*paths)
+
+        return call
+
+    monkeypatch.setattr(driver_module, "sync_file_system", noting("data", driver_module.sync_file_system))
+    monkeypatch.setattr(driver_module, "sync_directory", noting("names", driver_module.sync_directory))
+    monkeypatch.setattr(os, "rename", noting("move", os.rename))
+    make_durable(driver, how)
+    place, linked = ("layers", [("names", "layers/key")]) if how == "commit_layer" else ("active", [])
+    moved = done.index(("move", f"{place}/key", "committed/image"))
+    expected = [("data", "committed"), *linked, done[moved], ("names", "committed"), ("names", place)]
+    assert done[moved - len(linked) - 1 : moved + 3] == expected

@@ -6,9 +6,9 @@ import contextlib
 import io
 import os
 import stat
-import sys
 from typing import TYPE_CHECKING, Any
 
+from plugrun import terminal
 from plugrun.errors import InvalidArgument, NotFound, Unavailable
 from plugrun.images import compression, layout
 from plugrun.images.compression import Compression
@@ -47,9 +47,8 @@ def open_file(source: str | None) -> Iterator[tuple[io.BufferedReader[Any], str]
     :raises InvalidArgument: it is a directory or a device.
     """
     what = "standard input" if source is None else f"file {source}"
-    if source is None and (sys.stdin is None or sys.stdin.isatty()):
-        state = "closed" if sys.stdin is None else "a terminal"  # closed, its descriptor is another file's by now
-        raise InvalidArgument(f"standard input is {state}", hint="name a file, or pipe an archive in")
+    if source is None and terminal.is_terminal(0):
+        raise InvalidArgument("standard input is a terminal", hint="name a file, or pipe an archive in")
     try:
         descriptor = os.dup(0) if source is None else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

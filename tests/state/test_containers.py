@@ -199,7 +199,8 @@ def test_of_many_processes_that_make_the_database_none_fails(tmp_path):
     with multiprocessing.get_context("spawn").Pool(6) as pool:
         for number in range(60):
             pool.map(_first_use, [tmp_path / f"{number}.db"] * 6, chunksize=1)
-    assert {path.name for path in tmp_path.iterdir()} == {f"{number}.db" for number in range(60)}
+    left = {path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))}
+    assert left == {f"{number}.db" for number in range(60)}  # two that close at once may both leave the log
 
 
 def test_a_file_that_is_no_database_of_ours_is_left_alone(tmp_path):

@@ -232,6 +232,7 @@ def _naive_entry(entry, root: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.rmdir(path)
             os.symlink(entry.linkname, path)
+            return  # what follows would change its target, which may be the host's /run
         case EntryType.HARDLINK:
             os.link(os.path.join(root, entry.linkname), path)
         case EntryType.REGULAR:

@@ -7,7 +7,7 @@ import re
 
 from plugrun.errors import InvalidArgument
 
-_VALID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z")
+_VALID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z"
 
 _QUALITIES = """
 able amber brave brisk calm clear crisp deft eager fair fleet frank glad grand happy honest keen kind lucid merry
@@ -25,7 +25,7 @@ def check(name: str) -> str:
 
     :raises InvalidArgument: it cannot; says which characters may.
     """
-    if not _VALID.match(name):
+    if not re.match(_VALID, name):
         raise InvalidArgument(
             f"{name!r} cannot be a container name",
             hint="use 2 to 128 of a-z A-Z 0-9 _ . - and begin with a letter or digit",

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-import socket
 import struct
-import threading
 from pathlib import Path
 
 from plugrun import linux, mounts
@@ -28,6 +26,8 @@ def create(pin: Path) -> None:
     :pre: the parent directory of ``pin`` exists; ``pin`` does not, or is left from a crash.
     :raises DriverError: the kernel refused.
     """
+    import threading  # here, because most commands make no namespace
+
     delete(pin)
     os.close(os.open(pin, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     failures: list[OSError] = []
@@ -56,6 +56,8 @@ def delete(pin: Path) -> None:
 
 
 def _loopback_up() -> None:
+    import socket
+
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = struct.pack("16sh14x", b"lo", 0)
         flags = struct.unpack("16sh14x", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]

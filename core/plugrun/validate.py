@@ -10,9 +10,10 @@ import signal
 
 from plugrun.errors import InvalidArgument
 
-_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?", re.IGNORECASE | re.ASCII)
-_CPUS = re.compile(r"\d+\.?\d*|\.\d+", re.ASCII)
+# Here and elsewhere patterns are text, which re compiles when first used: all of them would cost each command 4 ms.
+_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+_SIZE = r"(\d+(?:\.\d+)?)\s*([bkmgtp]?)(?:i?b)?"
+_CPUS = r"\d+\.?\d*|\.\d+"
 _POWERS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _MIN_MEMORY = 6 * 1024 * 1024  # Docker's: less cannot even start a runtime's init
 _INFINITY = -1
@@ -23,7 +24,7 @@ _ULIMITS = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss 
 
 def hostname(value: str) -> str:
     """Check a host name: RFC 1123 labels, 63 characters at most, because Linux takes no more than 64."""
-    if len(value) > 63 or not all(_LABEL.fullmatch(label) for label in value.split(".")):
+    if len(value) > 63 or not all(re.fullmatch(_LABEL, label) for label in value.split(".")):
         raise InvalidArgument(
             f"{value!r} cannot be a host name", hint="use at most 63 letters, digits, '-' and '.', ends not '-' or '.'"
         )
@@ -64,7 +65,7 @@ def label(text: str) -> tuple[str, str]:
 
 def size(text: str) -> int:
     """Read a number of bytes with an optional binary unit: ``64m``, ``1.5g``, ``1024``."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise InvalidArgument(f"{text!r} is not a size", hint="write a number with b, k, m, g or t, e.g. 512m")
     number = float(match[1]) * 1024 ** _POWERS[match[2].lower()]
@@ -98,7 +99,7 @@ def memory_and_swap(limit: str | None, swap: str | None) -> tuple[int | None, in
 
 def cpus(text: str) -> float:
     """Read a number of CPUs; the kernel accounts in steps of a hundredth."""
-    found = float(text) if _CPUS.fullmatch(text) else 0.0
+    found = float(text) if re.fullmatch(_CPUS, text, re.ASCII) else 0.0
     if not 0.01 <= found < 100_000:
         raise InvalidArgument(f"{text!r} is not a number of CPUs", hint="write e.g. 0.5 or 2; 0.01 is the least")
     return found

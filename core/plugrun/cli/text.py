@@ -12,8 +12,8 @@ from plugrun import terminal
 from plugrun.errors import InvalidArgument
 
 # C0, DEL, C1, and the characters that reorder text: names and labels come from strangers (terminal escapes).
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-_FIELD = re.compile(r"\{\{\s*(json\s+)?\.([A-Za-z0-9_.]*)\s*\}\}")
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+_FIELD = r"\{\{\s*(json\s+)?\.([A-Za-z0-9_.]*)\s*\}\}"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _GAP = "   "
 _NARROW = 24  # columns in which a sentence is no pleasure to read
@@ -23,8 +23,8 @@ _AGES = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400,
 def printable(text: str) -> str:
     """Escape what could move a cursor, retitle a window or reorder text."""
     safe = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return _UNSAFE.sub(
-        lambda match: f"\\u{ord(match[0]):04x}" if ord(match[0]) > 255 else f"\\x{ord(match[0]):02x}", safe
+    return re.sub(
+        _UNSAFE, lambda match: f"\\u{ord(match[0]):04x}" if ord(match[0]) > 255 else f"\\x{ord(match[0]):02x}", safe
     )
 
 
@@ -115,7 +115,7 @@ def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Map
     if template == "json":
         return "\n".join(json.dumps(row, default=str) for row in rows)
     if template.startswith("table "):
-        fields = [match[2] for match in _FIELD.finditer(template)]
+        fields = [match[2] for match in re.finditer(_FIELD, template)]
         headings = [columns.get(name, name.upper()) for name in fields]
         return table(headings, [[fill(f"{{{{.{name}}}}}", row) for name in fields] for row in rows])
     template = template.replace("\\t", "\t").replace("\\n", "\n")
@@ -135,11 +135,11 @@ def fill(template: str, value: Any) -> str:
         return printable(found) if isinstance(found, str) else json.dumps(found, default=str)
 
     _check(template)
-    return _FIELD.sub(field, template)
+    return re.sub(_FIELD, field, template)
 
 
 def _check(template: str) -> None:
-    if "{{" in _FIELD.sub("", template):
+    if "{{" in re.sub(_FIELD, "", template):
         raise InvalidArgument(
             f"the template {template!r} has more than fields", hint="write {{.Field}} or {{json .Field}}"
         )

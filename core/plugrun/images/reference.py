@@ -14,11 +14,11 @@ _OFFICIAL = "library/"
 _MAX_NAME = 255
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)"
-_REGISTRY = re.compile(rf"(?:{_HOST}(?:\.{_HOST})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?")
+_REGISTRY = rf"(?:{_HOST}(?:\.{_HOST})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?"
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+_REPOSITORY = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_IMAGE_ID = r"[0-9a-f]{64}"
 
 
 class Reference(NamedTuple):
@@ -101,17 +101,17 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def _check(text: str, registry: str, repository: str, tag: str | None) -> None:
-    if tag is not None and not _TAG.fullmatch(tag):
+    if tag is not None and not re.fullmatch(_TAG, tag):
         raise invalid(text, f"the tag {tag!a} must be 1 to 128 of A-Z a-z 0-9 _ . - and not start with . or -")
-    if not _REGISTRY.fullmatch(registry):
+    if not re.fullmatch(_REGISTRY, registry):
         raise invalid(text, f"{registry!a} is no host name")
-    if not _REPOSITORY.fullmatch(repository):
-        if repository != repository.lower() and _REPOSITORY.fullmatch(repository.lower()):
+    if not re.fullmatch(_REPOSITORY, repository):
+        if repository != repository.lower() and re.fullmatch(_REPOSITORY, repository.lower()):
             raise invalid(text, "repository names are lower case", hint=f"write {repository.lower()}")
         raise invalid(text, "a repository name is lower-case letters and digits, joined by single . _ - or /")
     if len(registry) + 1 + len(repository) > _MAX_NAME:
         raise invalid(text[:40] + "…", f"a name has at most {_MAX_NAME} characters")
-    if _IMAGE_ID.fullmatch(repository.removeprefix(_OFFICIAL)):
+    if re.fullmatch(_IMAGE_ID, repository.removeprefix(_OFFICIAL)):
         raise invalid(text, "64 hexadecimal digits are an image id, not a name")
 
 

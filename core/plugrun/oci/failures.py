@@ -8,11 +8,11 @@ import re
 from plugrun.errors import CommandNotExecutable, CommandNotFound, DriverError, PlugrunError
 
 # What crun 1.8 to 1.2x and runc 1.1 to 1.4 say when the container's command is at fault.
-_NOT_FOUND = re.compile(
+_NOT_FOUND = (
     r"executable file [`\"]?(?P<crun>[^`\"]*)[`\"]? ?not found in \$PATH"
     r"|exec: \"(?P<runc>[^\"]*)\": (?:executable file not found in \$PATH|stat .*: no such file or directory)"
 )
-_NOT_EXECUTABLE = re.compile(
+_NOT_EXECUTABLE = (
     r"open executable: (?:Permission denied|Operation not permitted|Is a directory)"
     r"|exec: \"(?P<runc>[^\"]*)\": (?:permission denied|is a directory)"
     r"|(?i:exec format error)"
@@ -27,13 +27,13 @@ def failure(output: str, what: str, *, command: str | None = None) -> PlugrunErr
     :param command: that command, for runtimes that do not name it.
     """
     line = clean(output)
-    if match := _NOT_FOUND.search(line) or _NOT_FOUND.search(output):  # the command's name may have line breaks
+    if match := re.search(_NOT_FOUND, line) or re.search(_NOT_FOUND, output):  # the command's name may have line breaks
         name = match["crun"] or match["runc"] or command or ""
         return CommandNotFound(
             f"command {name!r} does not exist in the container",
             hint="check the spelling, the image's PATH, and that the image has it",
         )
-    if match := _NOT_EXECUTABLE.search(line):
+    if match := re.search(_NOT_EXECUTABLE, line):
         name = match["runc"] or command or ""
         return CommandNotExecutable(
             f"command {name!r} cannot be executed in the container: {line.rpartition(': ')[2].lower()}",

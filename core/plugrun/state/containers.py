@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerRecord, Status
     from plugrun.state.database import Database
 
-_HEX = re.compile(r"[0-9a-f]{1,64}\Z")
+_HEX = r"[0-9a-f]{1,64}\Z"
 
 
 class ContainerStore:
@@ -87,7 +87,7 @@ class ContainerStore:
         rows = self._database.query(query, (name_or_id, name_or_id, name_or_id)) if known else []
         if rows:
             return decode(rows[0][0])
-        matches = self._starting_with(name_or_id) if _HEX.match(name_or_id) else []
+        matches = self._starting_with(name_or_id) if re.match(_HEX, name_or_id) else []
         if len(matches) > 1:
             raise InvalidArgument(
                 f"{name_or_id!r} is the beginning of {len(matches)} container ids", hint="give more digits"

@@ -43,6 +43,7 @@ class Row:
 def main() -> None:
     if os.environ.get("PLUGRUN_PRIVATE_HOST") != "1":
         sys.exit("bench: run `make bench`: the engines must not meet the machine's own network and containers")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installs is compiled; the warm-up round compiles this
     with installed(Path(os.environ["TMPDIR"]), ARCHIVE) as engines:
         times = measure(engines)
     rows = summarize(engines, times)

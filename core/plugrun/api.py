@@ -20,11 +20,12 @@ Keys and names share one name space per driver. The core chooses them: ``[a-z0-9
 from __future__ import annotations
 
 import enum
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import pluggy
 
@@ -38,6 +39,7 @@ from plugrun.errors import (
     PlugrunError,
     Unavailable,
 )
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -97,7 +99,7 @@ API = ApiVersion(1, 0)
 D = TypeVar("D")
 
 
-class DriverSpec(NamedTuple, Generic[D]):
+class DriverSpec(typing.NamedTuple, Generic[D]):
     """What a plugin declares about one driver. Building one must be cheap: no heavy import, no system access.
 
     :param name: what the user types after ``--storage`` or ``--net``; ``[a-z0-9][a-z0-9_-]*``.

@@ -1,7 +1,7 @@
 """What a container is: its configuration, fixed at create, and its record, which follows its life.
 
-Values that never change are named tuples, here and in other modules of the start-up path: making such a class takes
-0.3 ms, a frozen dataclass 1.4 ms, and a command makes some fifty of them before it does anything.
+Values that never change are named tuples, here and in other modules of the start-up path: the class of a frozen
+dataclass takes 1.4 ms to make, and a command makes some fifty classes before it does anything.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
+
+from plugrun.tuples import NamedTuple
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 DEFAULT_STOP_SIGNAL = "SIGTERM"

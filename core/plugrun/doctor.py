@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import Unavailable
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.engine import Engine

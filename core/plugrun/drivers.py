@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from plugrun.api import API, ApiVersion, DriverSpec
 from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument, NotFound, PlugrunError, Unavailable
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -37,7 +39,7 @@ class Rejected(NamedTuple):
         return f"{what} {self.name!r} of {self.dist} {self.version} {self.reason}".replace("  ", " ")
 
 
-class Declared(NamedTuple, Generic[D]):
+class Declared(typing.NamedTuple, Generic[D]):
     """One driver and who declares it.
 
     :param plugin: the entry point's name.

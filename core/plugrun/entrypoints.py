@@ -11,9 +11,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from plugrun.errors import Unavailable
+from plugrun.tuples import NamedTuple
 
 
 class EntryPoint(NamedTuple):

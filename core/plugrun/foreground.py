@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun import processes, terminal
 from plugrun.errors import FailedPrecondition, PlugrunError
@@ -14,6 +14,7 @@ from plugrun.lifecycle.end import kill, stop, wait
 from plugrun.lifecycle.start import start
 from plugrun.lifecycle.watch import watching
 from plugrun.oci import keys, monitor
+from plugrun.tuples import NamedTuple
 from plugrun.validate import signal_number
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ import select
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from plugrun import inotify, processes
 from plugrun.errors import NotFound, Unavailable
 from plugrun.times import parse_timestamp
+from plugrun.tuples import NamedTuple
 
 _LIMIT = 1 << 20  # bytes of one record; what is longer was not written by a monitor
 _BLOCK = 1 << 16

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -19,6 +19,7 @@ from plugrun import entrypoints, hookspecs
 from plugrun.api import ContainerDraft, ContainerView, DriverSpec, Event, NetworkDriver, NetworkRequest, StorageDriver
 from plugrun.drivers import Declared, Rejected, describe, open_driver, problem, select
 from plugrun.errors import DriverError, InvalidArgument, PlugrunError
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import typer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 from plugrun.errors import InvalidArgument, Unavailable
+from plugrun.tuples import NamedTuple
 
 DEFAULT_ROOT = "/var/lib/plugrun"
 DEFAULT_RUN_ROOT = "/run/plugrun"

@@ -12,9 +12,9 @@ import select
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from plugrun.errors import DriverError, Unavailable
+from plugrun.tuples import NamedTuple
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

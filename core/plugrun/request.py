@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.container import (
     DEFAULT_SHM_SIZE,
@@ -16,6 +16,7 @@ from plugrun.container import (
     Security,
 )
 from plugrun.errors import CommandNotFound, InvalidArgument
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.images.store import Image

@@ -11,7 +11,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from plugrun.tuples import NamedTuple
 
 _SIZE = 512 << 10  # the log's index takes 32 KiB, a change a few pages of 4 KiB, an image index some KiB
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
+
+from plugrun.tuples import NamedTuple
 
 RUN = "Run containers"
 LOOK = "Look at containers"

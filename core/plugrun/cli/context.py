@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from plugrun import paths
 from plugrun.cli.params import option
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.engine import Engine

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from plugrun import validate
 from plugrun.cli import parse
 from plugrun.cli.params import option
 from plugrun.container import Resources
 from plugrun.request import ContainerRequest
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.cli.context import Globals

@@ -7,7 +7,9 @@ module, or is a named tuple whose fields are; such a tuple is how commands share
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from types import FunctionType

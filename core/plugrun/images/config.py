@@ -6,13 +6,14 @@ What is not named here is ignored, whatever an image says: only these fields may
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.images import digest as digests
 from plugrun.images import document
 from plugrun.images.document import Document
 from plugrun.images.manifest import MAX_LAYERS
 from plugrun.images.platform import Platform
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

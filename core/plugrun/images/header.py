@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from plugrun.errors import InvalidArgument
 from plugrun.images.blocks import BLOCK
+from plugrun.tuples import NamedTuple
 
 _FORMAT: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 _USTAR: Final = b"ustar\0"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import config as configs
 from plugrun.images import layout, manifest, platform
 from plugrun.images.manifest import Descriptor, Manifest
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,12 +7,13 @@ different images under one digest (CVE-2021-41190), so type, fields and announce
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
 from plugrun.images.platform import Platform
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

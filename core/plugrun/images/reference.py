@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
+from plugrun.tuples import NamedTuple
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"

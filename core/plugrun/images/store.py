@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO
 
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, names, reference
 from plugrun.images.image import Image, Layer, LoadedImage, Staged, read_image, read_manifest
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle.state import is_running
 from plugrun.oci.exec import ExecRequest, ExecUser
 from plugrun.rootfd import RootDir
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.container import ContainerRecord

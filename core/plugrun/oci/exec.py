@@ -13,12 +13,13 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from plugrun import programs, terminal
 from plugrun.errors import CommandNotExecutable, CommandNotFound, DriverError, FailedPrecondition, PlugrunError
 from plugrun.oci import conmon, monitor
 from plugrun.oci.failures import failure
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import socket

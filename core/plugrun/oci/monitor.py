@@ -9,13 +9,14 @@ import contextlib
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun import programs
 from plugrun.errors import DriverError, FailedPrecondition, Unavailable
 from plugrun.oci import conmon
 from plugrun.oci.failures import failure
 from plugrun.oci.runtime import Runtime, RuntimeClient
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     import socket

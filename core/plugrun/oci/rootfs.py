@@ -11,9 +11,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.container import BindMount, ContainerConfig

@@ -9,7 +9,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from plugrun import programs
 from plugrun.errors import (
@@ -21,6 +20,7 @@ from plugrun.errors import (
     Unavailable,
 )
 from plugrun.oci.failures import failure
+from plugrun.tuples import NamedTuple
 
 KNOWN = ("crun", "runc")  # in order of preference: crun starts in a third of the time
 

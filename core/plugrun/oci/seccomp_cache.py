@@ -12,7 +12,9 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from plugrun.tuples import NamedTuple
 
 ANNOTATION = "run.oci.seccomp_bpf_data"
 

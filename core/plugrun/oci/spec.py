@@ -7,9 +7,10 @@ records and never become annotations, because runtimes act on those (CVE-2026-53
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from plugrun.oci import capabilities, defaults, mounts, resources, seccomp
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.container import BindMount, ContainerConfig, Security

@@ -7,9 +7,10 @@ bytes, line by line; the host's name service is never asked (CVE-2024-9676, CVE-
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from plugrun.errors import InvalidArgument
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.rootfd import RootDir

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -124,8 +125,18 @@ def test_hosts_inside_end_with_it():
     assert not temporary.exists()
 
 
+# Not a shell with a trap: one that gets the signal just before it reads runs the trap only after the read.
+WAITING = """
+import signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+print("ready", flush=True)
+signal.sigwait([signal.SIGTERM])
+sys.exit(9)
+"""
+
+
 def test_a_request_to_end_reaches_the_command():
-    command = [str(SCRIPT), "sh", "-c", "trap 'exit 9' TERM; echo ready; read x"]
+    command = [str(SCRIPT), sys.executable, "-c", WAITING]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as outside:
         assert outside.stdout is not None
         assert outside.stdout.readline() == b"ready\n"

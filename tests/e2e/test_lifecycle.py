@@ -11,6 +11,7 @@ import pytest
 
 from plugrun.engine import Engine
 from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle import end
 from plugrun.lifecycle.remove import remove
 from plugrun.paths import Paths
 
@@ -99,6 +100,17 @@ def test_rm_does_not_believe_what_was_true_a_moment_ago(plugrun, busybox):
         remove(engine, record)
     engine.close()
     assert state(plugrun, "web") == "running"
+
+
+def test_stop_is_content_with_what_has_just_ended_by_itself(plugrun, busybox, monkeypatch):
+    plugrun("run", "-d", "--name", "web", busybox, "sleep", "1000").ok()
+    engine = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    record = engine.containers.find("web")
+    plugrun("kill", "web").ok()
+    plugrun("wait", "web").ok()
+    monkeypatch.setattr(end, "is_running", lambda _record: True)  # as it looked a moment before
+    end.stop(engine, record, 0, 15)
+    engine.close()
 
 
 def test_stop_with_more_patience_than_the_kernel_can_count(plugrun, busybox):

@@ -195,6 +195,12 @@ def test_detached_with_rm_is_removed_by_its_monitor(plugrun, busybox):
     assert plugrun("wait", container).code == 1  # it is no container any more
 
 
+def test_no_cidfile_is_left_without_a_container(plugrun, busybox, tmp_path):
+    for command in ("run", "create"):
+        assert plugrun(command, "--cidfile", str(tmp_path / "id"), "nosuch", "true").code == 125
+        assert not (tmp_path / "id").exists()
+
+
 def test_cidfile(plugrun, busybox, tmp_path):
     plugrun("run", "--cidfile", str(tmp_path / "cid"), "--name", "one", busybox, "true").ok()
     assert plugrun("inspect", "-f", "{{.Id}}", "one").line == (tmp_path / "cid").read_text()

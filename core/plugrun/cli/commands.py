@@ -64,7 +64,7 @@ GROUPS: Mapping[str, Group] = {
             "ls": Entry("images:ls"),
             "load": Entry("images:load"),
             "import": Entry("images:import_"),
-            "inspect": Entry("images:inspect"),
+            "inspect": Entry("inspect:inspect_image"),
             "rm": Entry("images:rm"),
         },
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +28,6 @@ _COLUMNS = {
     "Size": "SIZE",
 }
 _NONE = "<none>"
-_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
 
 
 def ls(
@@ -117,27 +115,6 @@ def rm(
             for one in removed:
                 text.say(f"Untagged: {_familiar(one.untagged)}" if one.untagged else f"Deleted: {one.deleted}")
         _free_layers(opened)
-    return failed
-
-
-def inspect(
-    common: Globals,
-    names: Annotated[list[str], argument("IMAGE...")],
-    format_: _Format = None,
-) -> int:
-    """Show everything known about images."""
-    found, failed = [], 0
-    with engine(common, changes=False) as opened:
-        for name in names:
-            try:
-                found.append(details(opened.images.resolve(name)))
-            except PlugrunError as error:
-                report(error)
-                failed = 1
-    if format_ in {None, "json"}:
-        text.say(json.dumps(found, indent=None if format_ else 4))
-    else:
-        text.say("\n".join(text.fill(str(format_), value) for value in found))
     return failed
 
 

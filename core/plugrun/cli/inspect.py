@@ -42,6 +42,11 @@ def inspect_container(common: Globals, names: _Names, format_: _Format = None) -
     return _show(common, names, [_container], format_)
 
 
+def inspect_image(common: Globals, names: Annotated[list[str], argument("IMAGE...")], format_: _Format = None) -> int:
+    """Show everything known about images."""
+    return _show(common, names, [_image], format_)
+
+
 def _show(
     common: Globals,
     names: list[str],

@@ -60,10 +60,9 @@ def run_attached(engine: Engine, record: ContainerRecord, streams: Streams) -> i
 
 
 def _import_the_rest() -> None:
-    """Import what is needed from now on: the runtime is at work for 25 ms, and this takes 8 of them."""
+    """Import what is needed from now on, while the runtime is at work for some 20 ms."""
     import shutil  # noqa: F401
 
-    from plugrun.lifecycle import remove  # noqa: F401
     from plugrun.oci import attach  # noqa: F401
 
 
@@ -89,6 +88,7 @@ def _line(engine: Engine, record: ContainerRecord, monitor_pid: int) -> Iterator
     pidfd = os.pidfd_open(monitor_pid)
     try:
         with monitor.connect(engine.paths.run(record.id)) as connection:
+            # Before the process runs, so that it never sees another size; attaching tells it again.
             if record.config.tty and (found := terminal.size(_STDOUT)):
                 monitor.resize(engine.paths.run(record.id), *found)
             yield _Line(connection, pidfd)

@@ -148,8 +148,12 @@ class DirStorage:
         for kind in SnapshotKind:
             place = self.place(kind, key)
             if place.is_dir():
-                link = place / "parent"
-                return SnapshotInfo(key, kind, link.read_text() if link.exists() else None)
+                try:
+                    return SnapshotInfo(key, kind, (place / "parent").read_text())
+                except FileNotFoundError:
+                    if place.is_dir():
+                        return SnapshotInfo(key, kind, None)
+                    return self.find(key)  # committed or removed just now
         return None
 
     def place(self, kind: SnapshotKind, key: str) -> Path:

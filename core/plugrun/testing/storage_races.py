@@ -63,7 +63,7 @@ class RaceCases(StorageCases):
                     one.prepare(f"web{number}-{turn}", "image")
                     one.prepare(f"layer{number}-{turn}-key", "image")
                     one.commit(f"layer{number}-{turn}", f"layer{number}-{turn}-key")
-                    list(one.walk())
+                    assert {info.parent for info in one.walk() if info.name != "image"} == {"image"}
                     one.remove(f"web{number}-{turn}")
                     one.remove(f"layer{number}-{turn}")
 

@@ -105,7 +105,10 @@ class OverlayDriver:
         place = self._layout.place(key)
         if place is None or place == LAYERS:
             raise NotFound(f"no snapshot {key!r}")
-        return SnapshotInfo(key, SnapshotKind(place), self._layout.parent(place, key))
+        parent = self._layout.parent(place, key)
+        if parent is None and place != self._layout.place(key):  # committed or removed just now
+            return self.stat(key)
+        return SnapshotInfo(key, SnapshotKind(place), parent)
 
     def walk(self) -> Iterator[SnapshotInfo]:
         """Yield every snapshot."""

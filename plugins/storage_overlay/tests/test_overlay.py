@@ -11,6 +11,7 @@ from plugrun.api import (
     DriverError,
     InvalidArgument,
     Mount,
+    NotFound,
     SnapshotKind,
     StorageDriver,
     SupportsGC,
@@ -47,6 +48,26 @@ def layers(driver: OverlayDriver, *names: str) -> None:
         (driver.layer_dir("key") / name).write_text(name)
         driver.commit_layer(name, "key", parent)
         parent = name
+
+
+# --- What is told of a snapshot ------------------------------------------------------------------------------
+
+
+def test_no_parent_is_told_of_what_another_process_commits_meanwhile(
+    driver: OverlayDriver, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers(driver, "base")
+    driver.prepare("web", "base")
+    look = driver._layout.parent
+
+    def parent(place: str, key: str) -> str | None:
+        OverlayDriver(state).commit("layer", "web")
+        return look(place, key)
+
+    monkeypatch.setattr(driver._layout, "parent", parent)
+    with pytest.raises(NotFound):  # not that it stands on nothing
+        driver.stat("web")
+    assert OverlayDriver(state).stat("layer").parent == "base"
 
 
 # --- What is mounted ------------------------------------------------------------------------------------------

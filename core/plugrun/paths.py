@@ -105,6 +105,15 @@ def ensure_private(directory: Path) -> None:
         ensure_private(directory)  # which another process may have made meanwhile
 
 
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory survive power loss: fsync(2)."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def resolve(root: str | None, run_root: str | None) -> Paths:
     """Choose the directories: the arguments, else ``PLUGRUN_ROOT``/``PLUGRUN_RUNROOT``, else the defaults.
 

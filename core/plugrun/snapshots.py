@@ -191,15 +191,13 @@ def _unpack_aside(
 def _inherit(driver: StorageDriver, place: Path, step: _Step, implied: Sequence[bytes], mounted: _Mounted) -> bool:
     """Make implied directories of a staged layer what they are in its parent; returns as :func:`implied.inherit`."""
     from plugrun.images.implied import inherit
+    from plugrun.rootfd import RootDir
 
     name, parent, _ = step
     key = f"{STAGING_PREFIX}{name}.parent"
     try:
-        with mounted(key, parent, view=True) as point, contextlib.ExitStack() as opened:
-            layer, lower = (os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in (place, point))
-            for descriptor in (layer, lower):
-                opened.callback(os.close, descriptor)
-            return inherit(layer, lower, implied)
+        with mounted(key, parent, view=True) as point, RootDir.at(place) as layer, RootDir.at(point) as lower:
+            return inherit(layer.fd, lower.fd, implied)
     finally:
         _forget(driver, key)
 
@@ -254,17 +252,14 @@ def _fill(
     """
     from plugrun.images.streams import Stoppable
     from plugrun.images.unpack import unpack_layer
+    from plugrun.rootfd import RootDir
 
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with store.open_layer(layer) as checked:
-            stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
-            implied = unpack_layer(stream, descriptor, whiteouts=whiteouts)
-            while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed
-                pass
-        return implied
-    finally:
-        os.close(descriptor)
+    with RootDir.at(root) as opened, store.open_layer(layer) as checked:
+        stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
+        implied = unpack_layer(stream, opened.fd, whiteouts=whiteouts)
+        while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed
+            pass
+    return implied
 
 
 def _forget(driver: StorageDriver, key: str) -> None:

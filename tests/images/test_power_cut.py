@@ -8,6 +8,7 @@ import pytest
 
 from images import archives
 from images.archives import Parts, sha256
+from plugrun import paths
 from plugrun.errors import PlugrunError
 from plugrun.images import layout
 from plugrun.images.ingest import Ingest
@@ -31,7 +32,7 @@ def leave_index_unwritten(monkeypatch):
 
 
 def leave_names_unwritten(monkeypatch):
-    monkeypatch.setattr(layout, "sync_directory", lambda _: None)
+    monkeypatch.setattr(paths, "sync_directory", lambda _: None)
 
 
 GUARDS = {"blobs": leave_blobs_unwritten, "index": leave_index_unwritten, "names": leave_names_unwritten}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from plugrun.errors import InvalidArgument
@@ -13,7 +12,6 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 4 << 20  # bytes, as containers/image allows for manifests and configurations
 _MAX_DEPTH = 64
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # a surrogate without the other one, which no encoding can write
 
 
 class Document:
@@ -133,8 +131,10 @@ def _no_constant(name: str) -> Any:
 def _check(value: Any, left: int) -> None:
     """Refuse what is nested more than ``left`` deep, and text that nothing could write down again."""
     if isinstance(value, str):
-        if _HALF_CHARACTER.search(value):
-            raise ValueError(f"{value[:100]!a} holds half a character")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # a surrogate without the other one
+            raise ValueError(f"{value[:100]!a} holds half a character") from None
     elif isinstance(value, dict | list):
         if left == 0:
             raise RecursionError

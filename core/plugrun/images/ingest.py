@@ -14,11 +14,11 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from plugrun import paths
 from plugrun.errors import InvalidArgument, Unavailable
 from plugrun.images import layout
 from plugrun.images.document import MAX_SIZE
 from plugrun.images.streams import CHUNK, LayerStream, Tee, Verified, open_layer
-from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -125,7 +125,7 @@ class Ingest:
                     own.replace(target)
             directories.add(target.parent)
         for directory in directories:
-            layout.sync_directory(directory)
+            paths.sync_directory(directory)
 
     def _path(self, digest: str) -> Path:
         return self._directory / digest.replace(":", "-")
@@ -141,7 +141,7 @@ def session(root: Path, *, recover: Callable[[], None]) -> Iterator[Ingest]:
     try:
         layout.ensure(root)
         area = root / "ingest"
-        ensure_private(area)
+        paths.ensure_private(area)
         with _shared(area, recover):
             directory = area / os.urandom(8).hex()
             directory.mkdir(mode=0o700)

@@ -6,12 +6,11 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from plugrun import locks
+from plugrun import locks, paths
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
 from plugrun.images.manifest import MAX_MANIFESTS, Descriptor, parse_index
-from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -32,7 +31,7 @@ def blob_path(root: Path, digest: str) -> Path:
 def ensure(root: Path) -> None:
     """Make an empty layout, closed to everybody but its owner, unless there is one."""
     for directory in (root, root / "blobs", root / "blobs/sha256", root / "blobs/sha512"):
-        ensure_private(directory)
+        paths.ensure_private(directory)
     if not (root / MARKER).exists():
         with locked(root):
             replace_file(root, MARKER, _MARKER_TEXT)
@@ -130,16 +129,7 @@ def replace_file(directory: Path, name: str, data: bytes) -> None:
         staged.unlink()
         raise
     staged.rename(directory / name)
-    sync_directory(directory)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive power loss: fsync(2)."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    paths.sync_directory(directory)
 
 
 def _as_json(entry: Descriptor) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from plugrun.errors import Unavailable
+from plugrun.paths import sync_directory
 
 SCHEMA_VERSION = 1
 _BUSY_SECONDS = 60.0
@@ -142,11 +143,7 @@ class Database:
             raise Unavailable(f"the state database {self._path} cannot be made: {error.strerror}") from error
         finally:
             new.unlink(missing_ok=True)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_directory(self._path.parent)
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:

@@ -39,6 +39,10 @@ class Unavailable(PlugrunError):
     """Something the operation needs (a program, a kernel feature, space, rights) is missing here."""
 
 
+class Denied(PlugrunError):
+    """Somebody who decides, such as a registry, does not let this caller do it."""
+
+
 class DriverError(PlugrunError):
     """A driver, the runtime or the monitor failed in a way it did not classify."""
 

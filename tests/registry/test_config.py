@@ -157,7 +157,7 @@ def test_the_longest_prefix_counts(load):
 
 
 def test_a_wildcard_is_any_number_of_subdomains_and_not_the_domain(load):
-    loaded = load('[[registry]]\nprefix = "*.example.com"\ninsecure = true\n[[registry.mirror]]\nlocation = "m.net/x"')
+    loaded = load('[[registry]]\nprefix = "*.Example.com"\ninsecure = true\n[[registry.mirror]]\nlocation = "m.net/x"')
     assert places(loaded, "a.example.com/i") == ["m.net/x/i", "a.example.com/i"]
     assert places(loaded, "a.b.example.com:5000/i") == ["m.net/x/i", "a.b.example.com:5000/i"]
     assert insecure(loaded, "a.EXAMPLE.com/i") == [False, True]
@@ -204,7 +204,9 @@ def test_nobody_logs_in_to_a_blocked_registry(load):
     assert loaded.login_endpoint("docker.io")[:3] == ("registry-1.docker.io", "", "docker.io")
 
 
-def test_drop_ins_replace_rules_of_the_same_prefix_in_order(load):
+def test_drop_ins_replace_rules_of_the_same_prefix_in_order(load, monkeypatch):
+    listed = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *arguments: sorted(listed(*arguments), reverse=True))
     loaded = load(
         '[[registry]]\nprefix = "a.com"\nlocation = "0.net"\n[[registry]]\nprefix = "b.com"\nlocation = "0.net"',
         **{

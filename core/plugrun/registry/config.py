@@ -110,7 +110,7 @@ def _length(prefix: str, name: str) -> tuple[int, int]:
     """
     if prefix.startswith(rules.WILDCARD):
         host = _hostname(name.partition("/")[0])
-        return (len(host), len(prefix)) if host.endswith(prefix[1:]) and len(host) >= len(prefix) else (0, 0)
+        return (len(host), len(prefix)) if host.endswith(prefix[1:]) else (0, 0)
     return (len(prefix), len(prefix) + 1) if name == prefix or name.startswith(f"{prefix}/") else (0, 0)
 
 

@@ -186,7 +186,7 @@ def _prefix(table: _Table) -> str:
     domain = text.removeprefix(WILDCARD)
     try:
         # With a port, a name without a dot is a host too.
-        fits = not set(":/") & set(domain) and reference.parse(f"{domain}:1/x").registry == f"{domain}:1"
+        fits = reference.parse(f"{domain}:1/x").registry == f"{domain}:1"
     except InvalidArgument:
         fits = False
     if not fits:

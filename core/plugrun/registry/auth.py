@@ -17,7 +17,8 @@ from urllib.parse import urlencode
 from plugrun.errors import Denied, InvalidArgument
 from plugrun.images import document
 from plugrun.registry import challenge, origin
-from plugrun.registry.failures import shown, words
+from plugrun.registry.answers import words
+from plugrun.registry.failures import shown
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from urllib3.exceptions import HTTPError
 
 from plugrun.errors import InvalidArgument
 from plugrun.registry import failures
-from plugrun.registry.failures import Interrupted, Transient
+from plugrun.registry.failures import Interrupted
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -69,9 +69,9 @@ class Body(io.RawIOBase):
         try:
             chunk = self._response.read1(count)
         except (HTTPError, OSError) as error:
-            raise self._interrupted(failures.unreachable(error, self._host)) from None
+            raise self._interrupted(failures.cause(error)) from None
         if not chunk:
-            raise Interrupted(f"{self._what} from {self._host} ends {self._left} bytes early")
+            raise self._interrupted("it ends early")
         return chunk
 
     def _end(self) -> None:
@@ -82,13 +82,10 @@ class Body(io.RawIOBase):
         except (HTTPError, OSError):
             return  # what was wanted is here
         if more:
-            raise InvalidArgument(
-                f"{self._what} from {self._host} is longer than the {self._size} bytes it should have"
-            )
+            raise InvalidArgument(f"{self._what} from {self._host} is longer than its {self._size} bytes")
 
-    def _interrupted(self, cause: Exception) -> Interrupted:
-        error = cause.error if isinstance(cause, Transient) else cause
-        return Interrupted(f"{self._what} broke off with {self._left} bytes to come: {error}")
+    def _interrupted(self, why: str) -> Interrupted:
+        return Interrupted(f"{self._what} from {self._host} broke off {self._left} bytes before its end: {why}")
 
 
 def begin(response: BaseHTTPResponse, offset: int, size: int, what: str, host: str) -> Body:

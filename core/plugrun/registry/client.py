@@ -47,6 +47,7 @@ class Repository:
 
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self._transport = transport
+        self._path = quote(endpoint.repository)
         self._endpoint = endpoint
         self._pull = (f"repository:{endpoint.repository}:pull",)
         self._uploads = upload.Uploads(transport, endpoint)
@@ -93,23 +94,21 @@ class Repository:
         :param size: of the whole blob.
         :raises InvalidArgument: the registry announces another size.
         """
-        digests.check(digest)
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        request = self._about_blob("GET", digest)._replace(headers=headers)
+        request = self._about_blob("GET", digests.check(digest))
+        return self._transport.retry(lambda: self._open_blob(request, size, offset))
 
-        def attempt() -> Body:
-            accepted = (200, 206, 416) if offset else (200,)
-            response, url = self._transport.open(self._endpoint, request, accepted=accepted)
-            if response.status == 416:
-                response.close()
-                return self.open_blob(digest, size)
-            try:
-                return body.begin(response, offset, size, request.what, url.netloc or self._endpoint.host)
-            except InvalidArgument:
-                response.close()
-                raise
-
-        return self._transport.retry(attempt)
+    def _open_blob(self, request: Request, size: int, offset: int) -> Body:
+        ranged = request._replace(headers={"Range": f"bytes={offset}-"}) if offset else request
+        accepted = (200, 206, 416) if offset else (200,)
+        response, url = self._transport.open(self._endpoint, ranged, accepted=accepted)
+        if response.status == 416:
+            response.close()
+            return self._open_blob(request, size, 0)
+        try:
+            return body.begin(response, offset, size, request.what, url.netloc or self._endpoint.host)
+        except InvalidArgument:
+            response.close()
+            raise
 
     def has_blob(self, digest: str) -> bool:
         """Whether the repository has a blob."""
@@ -122,7 +121,7 @@ class Repository:
         :raises InvalidArgument: the list does not end.
         """
         what = f"list of the tags of {self._name}"
-        request = Request("GET", f"{self._endpoint.repository}/tags/list", what, self._pull)
+        request = Request("GET", f"{self._path}/tags/list", what, self._pull)
         for _ in range(_MAX_PAGES):
             reply = self._transport.fetch(self._endpoint, request, _MAX_TAGS)
             yield from document.parse(reply.data, what).texts("tags")
@@ -162,9 +161,9 @@ class Repository:
 
     def _about_manifest(self, method: str, reference: str) -> Request:
         what = f"image {self._name}{'@' if ':' in reference else ':'}{reference}"
-        path = f"{self._endpoint.repository}/manifests/{quote(reference, safe=':')}"
+        path = f"{self._path}/manifests/{quote(reference, safe=':')}"
         return Request(method, path, what, self._pull, headers={"Accept": _MANIFESTS})
 
     def _about_blob(self, method: str, digest: str) -> Request:
         what = f"blob {self._name}@{digest}"
-        return Request(method, f"{self._endpoint.repository}/blobs/{digest}", what, self._pull)
+        return Request(method, f"{self._path}/blobs/{digest}", what, self._pull)

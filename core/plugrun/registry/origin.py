@@ -70,7 +70,7 @@ def follow(base: Url, location: str | None, what: str) -> Url:
         raise InvalidArgument(f"{what} sends us on without saying where")
     target = parse(urljoin(base.url, location), f"where {what} sends us")
     if base.scheme == "https" and target.scheme != "https":
-        raise InvalidArgument(f"{what} sends us from https on to plain HTTP: {shown(target.url)}")
+        raise InvalidArgument(f"{what} sends us from https on to plain HTTP at {target.netloc}")
     if hostname(target) != hostname(base):
         check_address(hostname(target), what)
     return target

@@ -11,7 +11,7 @@ from urllib3.util import Timeout, Url
 
 from plugrun import __version__
 from plugrun.registry import failures, origin, proxies
-from plugrun.registry.failures import Transient
+from plugrun.registry.failures import Place
 from plugrun.registry.tls import Trust
 
 if TYPE_CHECKING:
@@ -74,8 +74,12 @@ class Site:
         try:
             return self._send(method, url, headers, body, patience)
         except (HTTPError, OSError) as error:
-            where = self.endpoint.host if origin.of(url) == origin.of(self._base) else origin.hostname(url)
-            raise failures.unreachable(error, where) from None
+            raise failures.unreachable(error, self.place(url)) from None
+
+    def place(self, url: Url) -> Place:
+        """Return whom a request for ``url`` goes to, for messages."""
+        own = origin.hostname(url) == origin.hostname(self._base) and url.port == self._base.port
+        return Place(self.endpoint.host, self.endpoint.host if own else url.netloc or "")
 
     def close(self) -> None:
         """Close the connections that are idle."""
@@ -120,14 +124,11 @@ class Site:
             self._send("GET", self._base, {}, None, None).close()
         except (HTTPError, OSError) as error:
             if not failures.speaks_http(error) and not failures.is_refused(error):
-                raise failures.unreachable(error, self.endpoint.host) from None
+                raise failures.unreachable(error, self.place(self._base)) from None
             plain = self._base._replace(scheme="http")
             try:
                 self._send("GET", plain, {}, None, None).close()
             except (HTTPError, OSError) as second:
-                raise failures.unreachable(second, self.endpoint.host) from None
+                raise failures.unreachable(second, self.place(self._base)) from None
             self._base = plain
         self._settled = True
-
-
-__all__ = ["Site", "Transient"]

@@ -5,11 +5,15 @@ A socket's own time-out begins anew with every byte: a server that sends one a s
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import math
+import os
+import threading
 import time
 from collections.abc import Callable
-from socket import socket
+from socket import SHUT_RDWR, socket
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakSet
 
@@ -25,26 +29,26 @@ _BUFFER = 64 << 10
 
 
 class Watched:
-    """A connected socket with a deadline for all that is read until :meth:`settimeout` is called again."""
+    """A connected socket whose reads together wait only so long, until :meth:`settimeout` is called again."""
 
     def __init__(self, sock: socket, limits: Limits) -> None:
         self._sock = sock
         self._limits = limits
-        self._deadline = math.inf
-        self._missing: int | None = None  # bytes that must come before the deadline to put it off
+        self._left = math.inf  # seconds to wait; what whoever reads does in between is not the other side's fault
+        self._missing: int | None = None  # bytes that must come meanwhile to begin anew
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
     def settimeout(self, seconds: float | None) -> None:
         """Give what is read from now on this many seconds altogether."""
-        self._deadline = math.inf if seconds is None else time.monotonic() + seconds
+        self._left = math.inf if seconds is None else seconds
         self._missing = None
 
     def keep_pace(self) -> None:
         """From now on bound how slowly bytes come, no longer how long all of them take."""
         self._missing = self._limits.pace
-        self._deadline = time.monotonic() + self._limits.window
+        self._left = self._limits.window
 
     def sendall(self, data: Any) -> None:
         """Send everything.
@@ -59,15 +63,16 @@ class Watched:
         return io.BufferedReader(_Incoming(self, self._sock.makefile("rb", buffering=0)), _BUFFER)
 
     def read(self, raw: io.RawIOBase, buffer: Any) -> int:
-        """Read from ``raw`` what is there, or wait for it until the deadline.
+        """Read from ``raw`` what is there, or wait for it as long as is left.
 
-        :raises TimeoutError: the deadline is over.
+        :raises TimeoutError: nothing is left.
         """
-        left = self._deadline - time.monotonic()
-        if left <= 0:
+        if self._left <= 0:
             raise TimeoutError("too slow")
-        self._sock.settimeout(None if left == math.inf else left)
+        self._sock.settimeout(None if self._left == math.inf else self._left)
+        began = time.monotonic()
         count = cast("int", raw.readinto(buffer))
+        self._left -= time.monotonic() - began
         if self._missing is not None:
             self._missing -= count
             if self._missing <= 0:
@@ -103,22 +108,29 @@ class Watch:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._open: WeakSet[Watched] = WeakSet()
+        self._over = False
+        self._lock = threading.Lock()
 
     def begin(self, connection: HTTPConnection) -> None:
-        """Watch a connection that was just made."""
+        """Watch a connection that was just made.
+
+        :raises ConnectionAbortedError: nobody wants one any more.
+        """
         watched = Watched(connection.sock, self._limits)
-        self._open.add(watched)
+        with self._lock:
+            if self._over:
+                raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
+            self._open.add(watched)
         connection.sock = cast("socket", watched)
 
     def shutdown(self) -> None:
-        """Make whoever waits for something on any connection fail now."""
-        import socket as sockets
-
-        for watched in list(self._open):
-            try:
-                watched.shutdown(sockets.SHUT_RDWR)
-            except OSError:
-                continue  # not connected any more
+        """Make whoever waits for something on any connection fail now, and new connections, too."""
+        with self._lock:
+            self._over = True
+            watched = list(self._open)
+        for each in watched:
+            with contextlib.suppress(OSError, AttributeError):  # not connected any more; TLS within TLS
+                each.shutdown(SHUT_RDWR)
 
 
 def pool_classes(watch: Watch, check_peer: Callable[[str], None] | None) -> dict[str, type[HTTPConnectionPool]]:
@@ -129,13 +141,13 @@ def pool_classes(watch: Watch, check_peer: Callable[[str], None] | None) -> dict
     """
 
     def connected(connection: HTTPConnection) -> None:
-        if check_peer and not connection.proxy:
-            try:
+        try:
+            if check_peer and not connection.proxy:
                 check_peer(connection.sock.getpeername()[0])
-            except BaseException:
-                connection.close()
-                raise
-        watch.begin(connection)
+            watch.begin(connection)
+        except BaseException:
+            connection.close()
+            raise
 
     class Plain(HTTPConnection):
         def connect(self) -> None:

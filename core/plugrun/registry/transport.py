@@ -11,9 +11,9 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Url
 
 from plugrun.errors import InvalidArgument, PlugrunError, Unavailable
-from plugrun.registry import failures, origin
+from plugrun.registry import answers, failures, origin
 from plugrun.registry.auth import Authorizer
-from plugrun.registry.failures import Transient
+from plugrun.registry.failures import Place, Transient
 from plugrun.registry.limits import Limits
 from plugrun.registry.retries import Retries
 from plugrun.registry.site import Site
@@ -72,6 +72,7 @@ class Transport:
     :param credentials: returns the credential for a registry; asked only when the registry wants to see one.
     :param notice: told one line about what takes longer: retries.
     :param limits: how long the other side may take.
+    :param retries: how to try again, if not as usual.
     """
 
     def __init__(
@@ -137,7 +138,7 @@ class Transport:
         """
         response, url = self.open(endpoint, request, accepted=accepted)
         with response:
-            data = self._read(response, limit, f"{request.what} from registry {endpoint.host}", endpoint.host)
+            data = self._read(response, limit, request.what, self._at(endpoint)[0].place(url))
         return Reply(response.status, response.headers, data, url)
 
     def open(
@@ -152,16 +153,16 @@ class Transport:
         if response.status in accepted:
             return response, url
         with response:
-            data = self._read(response, MAX_ERROR, "an error message", endpoint.host, strict=False)
+            data = self._read(response, MAX_ERROR, "an error message", site.place(url), strict=False)
         own = origin.of(url) == site.origin
         if not own:
             error: PlugrunError = Unavailable(
                 f"registry {endpoint.host} sends us on to {origin.hostname(url)} for {request.what}, "
-                f"which answers {failures.status(response.status)}"
+                f"which answers {answers.status(response.status)}"
             )
         else:
-            error = failures.refused(response.status, data, endpoint, request.what, user=authorizer.user)
-        if failures.is_transient(response.status):
+            error = answers.refused(response.status, data, endpoint, request.what, user=authorizer.user)
+        if answers.is_transient(response.status):
             raise Transient(error, response.headers.get("Retry-After"))
         raise error
 
@@ -210,15 +211,15 @@ class Transport:
     ) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if form else {}
         request = Request(method, url, "a token", headers=headers, body=(lambda: form) if form else None)
-        response, _ = self._follow(site, url, request, authorization, origin.of(url))
+        response, url = self._follow(site, url, request, authorization, origin.of(url))
         with response:
-            data = self._read(response, _MAX_TOKEN, "a token", origin.hostname(url))
-        if failures.is_transient(response.status):
-            error = Unavailable(f"{origin.hostname(url)} answers {failures.status(response.status)}")
+            data = self._read(response, _MAX_TOKEN, request.what, site.place(url))
+        if answers.is_transient(response.status):
+            error = Unavailable(f"token server {url.netloc} answers {answers.status(response.status)}")
             raise Transient(error, response.headers.get("Retry-After"))
         return response.status, data
 
-    def _read(self, response: BaseHTTPResponse, limit: int, what: str, host: str, *, strict: bool = True) -> bytes:
+    def _read(self, response: BaseHTTPResponse, limit: int, what: str, place: Place, *, strict: bool = True) -> bytes:
         """Read an answer; if it is not ``strict``, what is over the limit is left out."""
         end = time.monotonic() + self._limits.answer
         data = bytearray()
@@ -227,12 +228,12 @@ class Transport:
                 data += chunk
                 if len(data) > limit:
                     if strict:
-                        raise InvalidArgument(f"{what} is larger than {limit >> 20} MiB")
+                        raise InvalidArgument(f"{what} from {place} is larger than {limit >> 20} MiB")
                     return bytes(data[:limit])
                 if time.monotonic() > end:
-                    raise Unavailable(f"registry {host} is too slow: {what} takes over {self._limits.answer:.0f} s")
+                    raise Unavailable(f"{place} is too slow: {what} takes over {self._limits.answer:.0f} s")
         except (HTTPError, OSError) as error:
-            raise failures.unreachable(error, host) from None
+            raise failures.unreachable(error, place) from None
         return bytes(data)
 
     def _discard(self, response: BaseHTTPResponse) -> None:
@@ -240,7 +241,7 @@ class Transport:
         length = response.headers.get("Content-Length", "")
         if length.isdigit() and int(length) <= _CHUNK:
             try:
-                self._read(response, _CHUNK, "", "", strict=False)
+                self._read(response, _CHUNK, "", Place("", ""), strict=False)
             except (Transient, PlugrunError):
                 response.close()
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote
 
-from plugrun.errors import Denied, DriverError, InvalidArgument, NotFound
+from plugrun.errors import Denied, DriverError, InvalidArgument, NotFound, Unavailable
 from plugrun.images import digest as digests
 from plugrun.registry import origin
 from plugrun.registry.transport import MAX_ERROR, Reply, Request, Transport
@@ -26,6 +26,7 @@ class Uploads:
     def __init__(self, transport: Transport, endpoint: Endpoint) -> None:
         self._transport = transport
         self._endpoint = endpoint
+        self._path = quote(endpoint.repository)
         self._name = f"{endpoint.host}/{endpoint.repository}"
         self._push = (f"repository:{endpoint.repository}:pull,push",)
         self._begun: dict[str, Url] = {}  # uploads that the registry began instead of mounting a blob
@@ -34,7 +35,7 @@ class Uploads:
     def mount(self, digest: str, source: str) -> bool:
         """Let the registry take a blob from another of its repositories; return whether it did."""
         scopes = (*self._push, f"repository:{source}:pull")
-        url = f"{self._endpoint.repository}/blobs/uploads/?mount={quote(digest)}&from={quote(source, safe='')}"
+        url = f"{self._path}/blobs/uploads/?mount={quote(digest)}&from={quote(source, safe='')}"
         request = Request("POST", url, f"blob {source}@{digest} for {self._name}", scopes, body=bytes)
         try:
             reply = self._transport.fetch(self._endpoint, request, MAX_ERROR, accepted=(201, 202))
@@ -62,7 +63,18 @@ class Uploads:
             raise DriverError(f"registry {self._endpoint.host} has stored {request.what} as {stored}, which it is not")
 
     def _upload(self, digest: str, what: str, source: _Source) -> None:
-        url = self._begin(digest, what)
+        with self._lock:
+            begun = self._begun.pop(digest, None)
+        if begun:
+            try:
+                return self._put(begun, digest, what, source)
+            except (NotFound, InvalidArgument):
+                pass  # the registry has given it up
+        request = Request("POST", f"{self._path}/blobs/uploads/", what, self._push, body=bytes)
+        begun = self._location(self._transport.attempt(self._endpoint, request, MAX_ERROR, accepted=(202,)))
+        return self._put(begun, digest, what, source)
+
+    def _put(self, url: Url, digest: str, what: str, source: _Source) -> None:
         joined = "&".join(filter(None, (url.query, f"digest={quote(digest)}")))
         headers = {"Content-Length": str(source.size), "Content-Type": "application/octet-stream"}
         request = Request(
@@ -79,14 +91,6 @@ class Uploads:
         except BaseException:
             source.rewind()
             raise
-
-    def _begin(self, digest: str, what: str) -> Url:
-        with self._lock:
-            begun = self._begun.pop(digest, None)
-        if begun:
-            return begun
-        request = Request("POST", f"{self._endpoint.repository}/blobs/uploads/", what, self._push, body=bytes)
-        return self._location(self._transport.attempt(self._endpoint, request, MAX_ERROR, accepted=(202,)))
 
     def _location(self, reply: Reply) -> Url:
         return origin.follow(reply.url, reply.headers.get("Location"), f"registry {self._endpoint.host}")
@@ -112,12 +116,18 @@ class _Source:
         with self._open() as file:
             while self._told < self.size:
                 wanted = buffer[: self.size - self._told]
-                count = cast("int", file.readinto(wanted))  # type: ignore[attr-defined]
+                count = self._read(file, wanted)
                 if not count:
                     raise InvalidArgument(f"{self._what} is cut short: {self._told} of {self.size} bytes")
                 yield buffer[:count]
                 self._told += count
                 self._sent(count)
+
+    def _read(self, file: BinaryIO, buffer: memoryview) -> int:
+        try:
+            return cast("int", file.readinto(buffer))  # type: ignore[attr-defined]
+        except OSError as error:  # not to be taken for one of the network
+            raise Unavailable(f"{self._what} cannot be read: {error.strerror}") from None
 
     def rewind(self) -> None:
         """Take back what was said to be sent."""

@@ -42,7 +42,7 @@ def ls(
         option("--filter", "-f", help="reference=PATTERN, label=KEY[=VALUE], dangling=true.", metavar="FILTER"),
     ] = None,
     format_: Annotated[
-        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+        str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")
     ] = None,
 ) -> None:
     """List images."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
 
 _Names = Annotated[list[str], argument("NAME...")]
-_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a Go template.", metavar="FORMAT")]
 
 
 def inspect(

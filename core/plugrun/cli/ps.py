@@ -35,7 +35,7 @@ def ps(
     latest: Annotated[bool, option("--latest", "-l", help="Show the newest, in any state.")] = False,
     no_trunc: Annotated[bool, option("--no-trunc", help="Show ids and commands whole.")] = False,
     format_: Annotated[
-        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
+        str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")
     ] = None,
 ) -> None:
     """List containers."""

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("fixtures.host", "fixtures.engine", "fixtures.disk")
+pytest_plugins = ("fixtures.host", "fixtures.engine", "fixtures.disk", "fixtures.tools")

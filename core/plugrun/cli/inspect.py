@@ -84,7 +84,7 @@ def _first(opened: Engine, name: str, finders: Sequence[Callable[[Engine, str], 
 
 
 def _image(opened: Engine, name: str) -> dict[str, Any]:
-    from plugrun.cli.images import details
+    from plugrun.cli.image_details import details
 
     return details(opened.images.resolve(name))
 

@@ -76,6 +76,17 @@ class LoadedImage(NamedTuple):
     label: str = ""
 
 
+class Removed(NamedTuple):
+    """One thing that a removal took away.
+
+    :param untagged: a canonical reference.
+    :param deleted: an image id.
+    """
+
+    untagged: str | None = None
+    deleted: str | None = None
+
+
 def read_manifest(root: Path, entry: Descriptor) -> Manifest:
     """Read the manifest of one entry of the store's index, through one nested index if another tool wrote that.
 
@@ -105,7 +116,7 @@ def read_image(root: Path, entry: Descriptor, references: tuple[str, ...]) -> Im
         layers = pair_layers(found, config)
     except InvalidArgument as error:
         raise FailedPrecondition(f"the image store is damaged: {error}") from error
-    size = entry.size + found.config.size + sum(layer.size for layer in layers)
+    size = entry.size + found.config.size + sum({layer.digest: layer.size for layer in layers}.values())
     return Image(found.config.digest, references, entry.digest, config, layers, size)
 
 

@@ -15,33 +15,22 @@ from typing import TYPE_CHECKING, BinaryIO
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, names, reference
-from plugrun.images.image import Image, Layer, LoadedImage, Staged, read_image, read_manifest
-from plugrun.tuples import NamedTuple
+from plugrun.images.image import Image, Layer, LoadedImage, Removed, Staged, read_image, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from plugrun.images.importer import ImportOptions
     from plugrun.images.ingest import Ingest
     from plugrun.images.manifest import Descriptor
+    from plugrun.images.save import Archive
 
 __all__ = ["Image", "ImageStore", "Layer", "LoadedImage", "Removed"]
 
 _HEX = frozenset("0123456789abcdef")
 _MAX_NAMES = 1000  # of one load
-
-
-class Removed(NamedTuple):
-    """One thing that a removal took away.
-
-    :param untagged: a canonical reference.
-    :param deleted: an image id.
-    """
-
-    untagged: str | None = None
-    deleted: str | None = None
 
 
 class ImageStore:
@@ -129,6 +118,18 @@ class ImageStore:
             table.give(wanted.canonical(), own)
             layout.write_index(self._root, table.entries())
 
+    def untag(self, name: str) -> None:
+        """Take a name from its image, which stays, also when it was the last one.
+
+        :raises NotFound: no image has the name.
+        """
+        wanted = reference.parse(name).canonical()
+        with self._locked():
+            table = names.Names(layout.read_index(self._root))
+            if table.take(wanted) is None:
+                raise NotFound(f"no image is named {name!a}", hint="plugrun images lists the names there are")
+            layout.write_index(self._root, table.entries())
+
     def remove(self, name: str, *, force: bool, in_use: Callable[[str], Sequence[str]]) -> Sequence[Removed]:
         """Take a name from an image, and delete the image when it was the last; by id, delete it with all names.
 
@@ -137,11 +138,7 @@ class ImageStore:
         :raises NotFound: there is no such image.
         :raises FailedPrecondition: it needs ``force``.
         """
-        with contextlib.ExitStack() as stack:
-            with self._room():
-                # What a removal leaves that is killed half-way is collected as what a load leaves.
-                stack.enter_context(self._session())
-            stack.enter_context(self._locked())
+        with self._removing():
             entries = layout.read_index(self._root)
             entry, by_name = self._find(entries, name)
             image_id = self._id(entry)
@@ -166,6 +163,31 @@ class ImageStore:
 
                 garbage.collect(self._root, victims, left)
         return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
+
+    def prune(self, unwanted: Callable[[Image], bool]) -> tuple[Sequence[Removed], int]:
+        """Delete images with all their names.
+
+        :param unwanted: whether to delete one; asked while nobody else can change the store. Damaged ones stay.
+        :return: what was taken away, and the bytes of the blobs that are gone.
+        """
+        from plugrun.images import prune
+
+        with self._removing():
+            return prune.delete(self._root, unwanted, self._room)
+
+    def save(self, wanted: Sequence[str], archive: Archive) -> None:
+        """Write images as an archive.
+
+        :param wanted: names, repositories and ids, see :func:`plugrun.images.save.choose`.
+        :raises NotFound: there is no such image, or none for the platform.
+        :raises FailedPrecondition: an image is damaged; nothing has been written.
+        """
+        from plugrun.images import save
+
+        entries = layout.read_index(self._root)
+        chosen = save.choose(entries, wanted, lambda name: self._find(entries, name))
+        with self._session() as work:
+            save.write(self._root, work, chosen, archive)
 
     def open_layer(self, layer: Layer) -> BinaryIO:
         """Return a layer's uncompressed bytes.
@@ -193,25 +215,11 @@ class ImageStore:
                 return found, True
             if not set(wanted) <= _HEX:
                 wanted = ""
-        if wanted and (found := self._find_by_id(entries, name, wanted)):
+        if wanted and (found := names.find_by_id(entries, name, wanted, self._id)):
             return found, False
         raise NotFound(
             f"no image {name!a}", hint="plugrun images lists those there are; add one with plugrun load -i FILE"
         )
-
-    def _find_by_id(self, entries: Sequence[Descriptor], name: str, prefix: str) -> Descriptor | None:
-        found: dict[str, Descriptor] = {}
-        for entry in entries:
-            if entry.digest == name:
-                return entry
-            image_id = self._id(entry)
-            if digests.encoded(image_id).startswith(prefix):
-                found.setdefault(image_id, entry)
-        if len(found) > 1:
-            raise InvalidArgument(
-                f"image id {name} is ambiguous: {', '.join(digests.encoded(item)[:16] for item in sorted(found))}"
-            )
-        return next(iter(found.values()), None)
 
     def _id(self, entry: Descriptor) -> str:
         """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""
@@ -264,6 +272,15 @@ class ImageStore:
 
         with self._locked():
             garbage.collect_orphans(self._root)
+
+    @contextlib.contextmanager
+    def _removing(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with self._room():
+                # What a removal leaves that is killed half-way is collected as what a load leaves.
+                stack.enter_context(self._session())
+            stack.enter_context(self._locked())
+            yield
 
     def _session(self) -> AbstractContextManager[Ingest]:
         from plugrun.images import ingest

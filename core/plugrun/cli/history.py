@@ -21,6 +21,7 @@ _COLUMNS = {
     "Size": "SIZE",
     "Comment": "COMMENT",
 }
+_EXACT = {"ID": "IMAGE", "CreatedAt": "CREATED AT", "CreatedBy": "CREATED BY", "Size": "SIZE", "Comment": "COMMENT"}
 _MISSING = "<missing>"  # as Docker has it: only the last step left an image
 _WIDTH = 45  # of the command, as Docker has it
 
@@ -39,7 +40,7 @@ def history(
     rows = [_row(entry, size, human=human, whole=no_trunc) for entry, size in reversed(list(_steps(image)))]
     if rows:
         rows[0]["ID"] = image.id if no_trunc else digests.short(image.id)
-    columns = {("CreatedAt" if not human and name == "CreatedSince" else name): one for name, one in _COLUMNS.items()}
+    columns = _COLUMNS if human else _EXACT
     shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, columns)
     if shown:
         text.say(shown)

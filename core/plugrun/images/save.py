@@ -168,9 +168,10 @@ def _damaged(digest: str, what: str) -> FailedPrecondition:
 def _write_tar(documents: Mapping[str, bytes], blobs: Mapping[str, int], work: Ingest, archive: Archive) -> None:
     members: dict[str, str | bytes] = {_member(digest): digest for digest in blobs}
     members |= {f"{os.path.dirname(name)}/": b"" for name in members} | {"blobs/": b""} | dict(documents)
-    total, done, written = sum(blobs.values()), 0, 0
+    sizes = {name: len(content) if isinstance(content, bytes) else blobs[content] for name, content in members.items()}
+    total, done, written = sum(sizes.values()), 0, 0
     for name, content in sorted(members.items()):
-        size = len(content) if isinstance(content, bytes) else blobs[content]
+        size = sizes[name]
         header = _header(name, size)
         archive.out(header)
         for chunk in [content] if isinstance(content, bytes) else work.chunks(content, _CHUNK):

@@ -37,7 +37,7 @@ def import_(
         option("--change", "-c", help="Dockerfile instruction, e.g. 'CMD [\"sh\"]'.", metavar="INSTRUCTION"),
     ] = None,
     message: Annotated[str, option("--message", "-m", help="Comment for the history.", metavar="TEXT")] = "",
-    platform: Annotated[str, option(help="os/architecture[/variant].", metavar="PLATFORM")] = "",
+    platform: Annotated[str, option(help="os/architecture or os/architecture/variant.", metavar="PLATFORM")] = "",
 ) -> None:
     """Make an image from a tar of a root file system; print its id."""
     from plugrun.images.importer import ImportOptions

@@ -25,13 +25,13 @@ def save(
         ),
     ] = "docker-archive",
     platform: Annotated[
-        str | None, option("--platform", help="Insist on os/architecture[/variant].", metavar="PLATFORM")
+        str | None,
+        option("--platform", help="Insist on os/architecture or os/architecture/variant.", metavar="PLATFORM"),
     ] = None,
 ) -> None:
     """Write images to a tar that docker load, podman load, skopeo and plugrun load read.
 
-    A repository without a tag means all its tags. Layers are written as they are stored, so that digests stay. The
-    same images always make the same bytes.
+    Layers are written as they are stored, so that digests stay. A repository without a tag means all its tags.
     """
     from plugrun.images import platform as platforms
     from plugrun.images.save import Archive, Kind
@@ -39,18 +39,17 @@ def save(
     if format_ not in list(Kind):
         raise InvalidArgument(f"--format {format_!r} is unknown", hint=f"use {' or '.join(Kind)}")
     wanted = platforms.parse(platform) if platform is not None else None
-    doing, done, total = "", 0, 0
+    said = ("Checking", 0, 0)
 
-    def tell(what: str, now: int, of: int) -> None:
-        nonlocal doing, done, total
-        doing, done, total = what, now, of
+    def tell(what: str, done: int, total: int) -> None:
+        nonlocal said
+        said = what, done, total
         tick()
 
     def show() -> str:
-        return (
-            f"{doing}: {done} of {total} blobs"
-            if doing == "Checking"
-            else f"{doing}: {text.size(done)} of {text.size(total)}"
+        what, done, total = said
+        return f"{what}: " + (
+            f"{text.size(done)} of {text.size(total)}" if what == "Saving" else f"blob {done + 1} of {total}"
         )
 
     target = output_file.standard_output() if output in {None, "-"} else output_file.replacing(str(output))

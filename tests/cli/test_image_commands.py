@@ -12,6 +12,9 @@ import pytest
 
 from images import archives
 from images.archives import Parts
+from plugrun import disk
+from plugrun.engine import Engine
+from plugrun.paths import Paths
 from terminals import Terminal, until
 
 pytestmark = pytest.mark.root
@@ -338,6 +341,20 @@ def test_layers_of_an_image_that_was_removed_by_force_stay_in_use(plugrun, busyb
     plugrun("rmi", "-f", busybox).ok()
     totals = plugrun("system", "df", "--format", "{{.Type}} {{.Active}} {{.Reclaimable}}").ok().stdout.splitlines()
     assert totals[:2] == ["Images 0 0B", "Unpacked Layers 1 0B (0%)"]
+
+
+def test_only_what_is_asked_for_is_measured(plugrun, busybox, app):
+    plugrun("create", "--name", "web", "--net", "none", busybox).ok()
+    opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    try:
+        images = {image.id: image for image in opened.images.list()}
+        found = disk.measure(opened, only=[images[app.id]])
+        assert (found.layers, found.containers) == ([], [])
+        del images[app.id]
+        found = disk.measure(opened, only=list(images.values()))
+        assert (len(found.layers), [record.name for record, _ in found.containers]) == (1, ["web"])
+    finally:
+        opened.close()
 
 
 def test_inspect_shows_who_made_an_image_and_how_it_is_checked(plugrun, tmp_path):

@@ -79,14 +79,16 @@ def cause(error: Exception) -> str:
     tls = _find(error, ssl.SSLError)
     if isinstance(error, exceptions.ReadTimeoutError):
         return "it does not answer in time"
-    if unknown or isinstance(error, exceptions.ConnectTimeoutError):
-        return shown((unknown.strerror if unknown else None) or "connecting takes too long").lower()
+    if unknown:
+        return shown(unknown.strerror or "unknown name").lower()
     if tls and not _is_end(tls):
         return f"TLS fails: {shown(tls.reason or str(tls)).replace('_', ' ').lower()}"
     if isinstance(error, exceptions.ProxyError):
         return f"the proxy refuses: {shown(str(error.original_error))}"
     system = next((link for link in _chain(error) if isinstance(link, OSError) and link.strerror), None)
-    return shown(system.strerror or "").lower() if system and not tls else "the connection broke off"
+    if system and not tls:
+        return shown(system.strerror or "").lower()
+    return "connecting takes too long" if _find(error, TimeoutError) else "the connection broke off"
 
 
 def speaks_http(error: Exception) -> bool:

@@ -157,8 +157,7 @@ class Transport:
         own = origin.of(url) == site.origin
         if not own:
             error: PlugrunError = Unavailable(
-                f"registry {endpoint.host} sends us on to {origin.hostname(url)} for {request.what}, "
-                f"which answers {answers.status(response.status)}"
+                f"{site.place(url)} answers {answers.status(response.status)} about {request.what}"
             )
         else:
             error = answers.refused(response.status, data, endpoint, request.what, user=authorizer.user)

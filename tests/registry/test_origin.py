@@ -144,6 +144,6 @@ def test_a_name_of_a_link_local_address_is_not_asked(client, serve, monkeypatch)
     client.repository(own).open_blob(DIGEST, 4).close()
     assert len(canary.seen) == 1
     monkeypatch.setattr(origin, "_LINK_LOCAL", (ipaddress.ip_network("127.0.0.0/8"),))
-    with pytest.raises(InvalidArgument, match="link-local address 127.0.0.1"):
+    with pytest.raises(InvalidArgument, match="link-local address"):
         client.repository(own, "other").open_blob(DIGEST, 4)  # has connections of its own
     assert len(canary.seen) == 1

@@ -183,7 +183,12 @@ class Transport:
         response, last = self._follow(site, url, request, header, site.origin)
         if response.status == 401 and origin.of(last) == site.origin:
             asked = response.headers.getlist("WWW-Authenticate")
-            if again := authorizer.answer(asked, request.scopes, header):
+            try:
+                again = authorizer.answer(asked, request.scopes, header)
+            except BaseException:
+                response.close()
+                raise
+            if again:
                 self._discard(response)
                 return self._follow(site, url, request, again, site.origin)
         return response, last

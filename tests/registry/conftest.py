@@ -66,7 +66,7 @@ def client():
 def serve():
     """Start a server that answers with what a function of the request returns."""
     with contextlib.ExitStack() as stack:
-        yield lambda script, certificate=None: stack.enter_context(serving(script, certificate))
+        yield lambda script, certificate=None, port=0: stack.enter_context(serving(script, certificate, port))
 
 
 @pytest.fixture(scope="session")

@@ -43,19 +43,24 @@ class Server:
     """Answers every request with what ``script`` returns for it.
 
     :param port: where it listens.
+    :param raw: returns pieces to send instead of an answer.
+    :param certificates: what clients showed, one of each connection.
     """
 
-    def __init__(self, script: Callable[[Seen], Reply], certificate: Path | None = None) -> None:
+    def __init__(self, script: Callable[[Seen], Reply], certificate: Path | None = None, port: int = 0) -> None:
         self.script = script
         self.seen: list[Seen] = []
         self.lock = threading.Lock()
-        self._http = _Http(("127.0.0.1", 0), _Handler)
+        self.raw: Callable[[], Iterable[bytes]] | None = None
+        self.certificates: list[object] = []
+        self._http = _Http(("127.0.0.1", port), _Handler)
         self._http.owner = self
         self.port = self._http.server_address[1]
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate, certificate.with_suffix(".key"))
             self._http.context = context
+        self.context = self._http.context
         self.scheme = "https" if certificate else "http"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
@@ -72,6 +77,8 @@ class Server:
         return [f"{request.method} {request.path}" for request in self.seen]
 
     def close(self) -> None:
+        if not self._thread.is_alive():
+            return
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -89,6 +96,7 @@ class _Http(ThreadingHTTPServer):
             if self.context:
                 request.settimeout(20)
                 request = self.context.wrap_socket(request, server_side=True)
+                self.owner.certificates.append(request.getpeercert())
             elif request.recv(1, socket.MSG_PEEK) == b"\x16":  # TLS: Go's server says this, too
                 request.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
                 return
@@ -98,6 +106,7 @@ class _Http(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: _Http
 
     def handle_one_request(self) -> None:
@@ -111,7 +120,12 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         with owner.lock:
             owner.seen.append(seen)
-        self._send(owner.script(seen))
+        if owner.raw:
+            for piece in owner.raw():
+                self.wfile.write(piece)
+            self.close_connection = True
+        else:
+            self._send(owner.script(seen))
 
     def _send(self, reply: Reply) -> None:
         self.send_response_only(reply.status)
@@ -134,9 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(script: Callable[[Seen], Reply], certificate: Path | None = None) -> Iterator[Server]:
+def serving(script: Callable[[Seen], Reply], certificate: Path | None = None, port: int = 0) -> Iterator[Server]:
     """Serve meanwhile."""
-    server = Server(script, certificate)
+    server = Server(script, certificate, port)
     try:
         yield server
     finally:

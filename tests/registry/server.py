@@ -53,6 +53,7 @@ class Server:
         self.lock = threading.Lock()
         self.raw: Callable[[], Iterable[bytes]] | None = None
         self.certificates: list[object] = []
+        self.connections = 0
         self._http = _Http(("127.0.0.1", port), _Handler)
         self._http.owner = self
         self.port = self._http.server_address[1]
@@ -92,6 +93,8 @@ class _Http(ThreadingHTTPServer):
     context: ssl.SSLContext | None = None
 
     def finish_request(self, request, client_address):
+        with self.owner.lock:
+            self.owner.connections += 1
         with contextlib.suppress(OSError):  # hung up, or no TLS
             if self.context:
                 request.settimeout(20)
@@ -114,7 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         seen = Seen(self.command, self.path, headers, body)
         owner = self.server.owner

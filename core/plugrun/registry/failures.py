@@ -75,18 +75,20 @@ def unreachable(error: Exception, place: Place) -> Transient | PlugrunError:
 
 def cause(error: Exception) -> str:
     """Return in some words why a connection failed."""
-    unknown = _find(error, socket.gaierror)
-    tls = _find(error, ssl.SSLError)
+    if isinstance(error, exceptions.ProxyError):
+        return f"the proxy does not let us: {cause(error.original_error)}"
     if isinstance(error, exceptions.ReadTimeoutError):
         return "it does not answer in time"
-    if unknown or isinstance(error, exceptions.ConnectTimeoutError):
-        return shown((unknown.strerror if unknown else None) or "connecting takes too long").lower()
-    if tls and not _is_end(tls):
-        return f"TLS fails: {shown(tls.reason or str(tls)).replace('_', ' ').lower()}"
-    if isinstance(error, exceptions.ProxyError):
-        return f"the proxy refuses: {shown(str(error.original_error))}"
-    system = next((link for link in _chain(error) if isinstance(link, OSError) and link.strerror), None)
-    return shown(system.strerror or "").lower() if system and not tls else "the connection broke off"
+    tls = _find(error, ssl.SSLError)
+    if tls:
+        reason = shown(tls.reason or str(tls)).replace("_", " ").lower()
+        return "the connection broke off" if _is_end(tls) else f"TLS fails: {reason}"
+    system = next((link for link in _chain(error) if isinstance(link, OSError)), None)
+    if system and system.strerror:
+        return shown(system.strerror).lower()
+    if isinstance(system, TimeoutError):
+        return "it takes too long"
+    return shown(str(system)) if system and system.args else "the connection broke off"
 
 
 def speaks_http(error: Exception) -> bool:

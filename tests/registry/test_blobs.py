@@ -6,8 +6,7 @@ import hashlib
 
 import pytest
 
-from plugrun.errors import InvalidArgument
-from plugrun.registry.client import Interrupted
+from plugrun.errors import Interrupted, InvalidArgument
 from registry.server import Reply
 
 BLOB = bytes(range(256)) * 20

@@ -8,9 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from plugrun.errors import InvalidArgument, Unavailable
+from plugrun.errors import Interrupted, InvalidArgument, Unavailable
 from plugrun.registry import sockets
-from plugrun.registry.client import Interrupted
 from plugrun.registry.limits import Limits
 from registry.server import Reply
 

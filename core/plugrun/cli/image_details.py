@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from plugrun.cli.image_names import familiar, split
+from plugrun.cli.image_names import digest_of, familiar, split
 
 if TYPE_CHECKING:
     from plugrun.images.config import Healthcheck, ImageConfig
@@ -19,8 +19,8 @@ def details(image: Image) -> dict[str, Any]:
     config = image.config
     return {
         "Id": image.id,
-        "RepoTags": [familiar(name) for name in image.references],
-        "RepoDigests": sorted({f"{split(name)[0]}@{image.manifest_digest}" for name in image.references}),
+        "RepoTags": [familiar(name) for name in image.references if "@" not in name],
+        "RepoDigests": sorted({f"{split(name)[0]}@{digest_of(image, name)}" for name in image.references}),
         "Parent": "",
         "Comment": config.history[-1].comment if config.history else "",
         "Created": config.created,

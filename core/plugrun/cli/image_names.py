@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from plugrun.errors import InvalidArgument
 from plugrun.images import reference
+
+if TYPE_CHECKING:
+    from plugrun.images.store import Image
 
 NONE = "<none>"  # as Docker shows that there is no name, or no tag
 
@@ -20,4 +25,11 @@ def split(name: str) -> tuple[str, str]:
 def familiar(name: str) -> str:
     """Return the shortest text for a canonical reference: ``busybox:latest``."""
     repository, tag = split(name)
+    if "@" in name:
+        return f"{repository}@{name.partition('@')[2]}"
     return repository if tag == NONE else f"{repository}:{tag}"
+
+
+def digest_of(image: Image, name: str) -> str:
+    """Return the digest by which an image is pulled again under one of its names."""
+    return image.sources.get(name) or image.manifest_digest

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
-from plugrun.cli.image_names import split
+from plugrun.cli.image_names import digest_of, split
 from plugrun.cli.params import argument, option
 from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
@@ -88,7 +88,7 @@ def row(image: Image, name: str, sharers: Sharers, users: Mapping[str, int], *, 
     return {
         "Repository": repository,
         "Tag": tag,
-        "Digest": image.manifest_digest,
+        "Digest": digest_of(image, name),
         "ID": _id(image, whole=whole),
         "CreatedSince": text.since(moment) if moment else "N/A",
         "CreatedAt": text.timestamp(moment),

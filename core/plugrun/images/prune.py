@@ -33,7 +33,7 @@ def delete(
     for digest, group in same.items():
         tags = [names.name_of(entry) for entry in group if names.name_of(entry)]
         try:
-            image = read_image(root, group[-1], tuple(tags))
+            image = read_image(root, group[-1], dict.fromkeys(tags, ""))
         except FailedPrecondition:  # what it is, and who uses it, cannot be known
             continue
         if unwanted(image):

@@ -114,7 +114,7 @@ def write(root: Path, work: Ingest, chosen: Sequence[Chosen], archive: Archive) 
 
 def _check_platform(root: Path, chosen: Sequence[Chosen], platform: Platform) -> None:
     for one in chosen:
-        image = read_image(root, one.entry, one.names)
+        image = read_image(root, one.entry, dict.fromkeys(one.names, ""))
         if image.config.platform != platform:
             name = reference.parse(one.names[0]).familiar() if one.names else digests.short(image.id)
             raise NotFound(f"image {name} is for {image.config.platform}, and there is none for {platform} here")

@@ -59,7 +59,7 @@ class Difference(NamedTuple):
 
 
 def survey(root: Path) -> Tree:
-    """Describe everything below a directory, and the directory itself as ``.``; names are bytes, they need not be text."""
+    """Describe everything below a directory, and the directory itself as ``.``; names need not be text."""
     first: dict[tuple[int, int], bytes] = {}
     return {name: describe(path, name, first) for name, path in sorted(walk(os.fsencode(root)))}
 

@@ -7,10 +7,12 @@ from images.sparse_files import sparse_0_0, sparse_0_1, sparse_1_0
 
 NET_RAW = bytes.fromhex("0100000200200000000000000000000000000000")  # struct vfs_cap_data: cap_net_raw+ep
 OTHER_CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service+ep
-PIECES = [(4096, 4096), (1 << 20, 8192)]  # of a sparse file of 2 MiB
-DATA = b"1" * 4096 + b"2" * 8192
+# Sparse files: size, segments, data. As GNU tar does, an empty segment marks where a hole at the end ends.
+PIECES = (2 << 20, [(4096, 4096), (1 << 20, 8192), (2 << 20, 0)], b"1" * 4096 + b"2" * 8192)
+SCATTERED = (3 << 20, [*((n << 17, 512) for n in range(24)), (3 << 20, 0)], b"x" * 512 * 24)
+HOLE = (1 << 20, [(1 << 20, 0)], b"")
 COMPONENT = b"c" * 255
-DEEP = b"/".join([b"deep" * 20] * 12)
+DEEP = [b"names/" + b"/".join([b"deep" * 20] * depth) for depth in range(1, 13)]
 
 
 def at(time: bytes) -> bytes:
@@ -82,19 +84,8 @@ def metadata() -> bytes:
 def names() -> bytes:
     """Names of every length and spelling."""
     texts = ["ünïcode", "u\u0308", "\u00fc", "日本語", "🐋", "\u202eltr"]
-    raw = [
-        b"\xff\xfe",
-        b"latin\xe9",
-        b"new\nline",
-        b"back\\slash",
-        b"-rf",
-        b" ",
-        b"...",
-        b".whale",
-        b"a.wh.b",
-        b"*?[x]",
-        b"\x01",
-    ]
+    raw = [b"\xff\xfe", b"latin\xe9", b"new\nline", b"back\\slash", b"-rf", b" ", b"\x01"]
+    raw += [b"...", b".whale", b"a.wh.b", b"*?[x]"]
     return layer(
         directory(b"names/"),
         *(file(b"names/" + text.encode(), text.encode()) for text in texts),
@@ -103,14 +94,17 @@ def names() -> bytes:
         file(b"names/\xe9dir/\xe9", b""),
         symlink(b"names/to-latin", b"latin\xe9"),
         file(b"names/" + b"f" * 94, b"100 bytes"),
+        directory(b"names/prefix/"),
         header(b"end", prefix=b"names/prefix"),
-        file(b"names/" + COMPONENT[:90] + b"/x", b"implied parent"),
         long_name(b"names/" + COMPONENT) + file(b"short", b"GNU"),
         long_name(b"names/\xff" + COMPONENT[1:]) + file(b"short", b"GNU, no UTF-8"),
-        pax((b"path", b"names/" + DEEP + b"/leaf")) + file(b"short", b"PAX"),
+        *(pax((b"path", path + b"/")) + directory(b"short/") for path in DEEP),
+        pax((b"path", DEEP[-1] + b"/leaf")) + file(b"short", b"PAX"),
+        long_name(DEEP[-1] + b"/leaf", b"K") + hardlink(b"names/short-of-long", b"cut"),
         long_name(b"t/" * 600, b"K") + symlink(b"names/far", b"cut"),
         pax((b"linkpath", b"p/" * 600)) + symlink(b"names/far-of-pax", b"cut"),
-        long_name(b"names/" + DEEP + b"/leaf", b"K") + hardlink(b"names/short-of-long", b"cut"),
+        directory(b"implied/"),
+        file(b"implied/no-entry/x", b"in a directory without an entry of its own"),
     )
 
 
@@ -119,9 +113,9 @@ def sparse() -> bytes:
     builders = {b"1.0": sparse_1_0, b"0.1": sparse_0_1, b"0.0": sparse_0_0}
     return layer(
         directory(b"sparse/"),
-        *(build(2 << 20, PIECES, DATA, b"sparse/" + name) for name, build in builders.items()),
-        sparse_1_0(3 << 20, [(n << 17, 512) for n in range(24)], b"x" * 512 * 24, b"sparse/many"),
-        sparse_1_0(1 << 20, [], b"", b"sparse/hole"),
+        *(build(*PIECES, b"sparse/" + name) for name, build in builders.items()),
+        sparse_1_0(*SCATTERED, b"sparse/scattered"),
+        sparse_1_0(*HOLE, b"sparse/hole"),
         file(b"sparse/zeros", bytes(100_000)),
         file(b"sparse/empty"),
     )
@@ -141,6 +135,9 @@ def lower() -> bytes:
         file(b"opaque/lower"),
         directory(b"opaque/sub/"),
         file(b"opaque/sub/lower"),
+        directory(b"late-opaque/", mode=0o750),
+        file(b"late-opaque/lower"),
+        directory(b"late-opaque/sub/", mode=0o700),
         directory(b"dir-to-file/"),
         file(b"dir-to-file/x"),
         file(b"file-to-dir", b"file"),
@@ -149,6 +146,10 @@ def lower() -> bytes:
         symlink(b"link-to-dir", b"kept"),
         header(b"fifo-to-file", b"6"),
         file(b"file-to-device", b"file"),
+        directory(b"remade/"),
+        file(b"remade/lower"),
+        directory(b"remade-twice/"),
+        file(b"remade-twice/lower"),
         directory(b"swaps/"),
         file(b"swaps/x", b"first"),
         xattr(b"user.lower", b"1") + directory(b"attributes/"),
@@ -159,6 +160,7 @@ def lower() -> bytes:
         directory(b"usr/"),
         directory(b"usr/bin/", mode=0o775, gid=50, mtime=1_000_000_002),
         symlink(b"bin", b"usr/bin"),
+        file(b"usr/bin/old"),
         directory(b"changed/", mode=0o700),
         file(b"changed/inside", b"inside"),
     )
@@ -176,6 +178,10 @@ def removals() -> bytes:
         opaque(b"opaque"),
         file(b"opaque/upper", b"upper"),
         directory(b"opaque/sub/"),
+        file(b"late-opaque/upper", b"before the mark"),
+        directory(b"late-opaque/sub/"),
+        file(b"late-opaque/sub/upper", b"before the mark"),
+        opaque(b"late-opaque"),
         directory(b"new-opaque/"),
         opaque(b"new-opaque"),
         file(b"new-opaque/x"),
@@ -199,8 +205,13 @@ def swaps() -> bytes:
         xattr(b"security.capability", OTHER_CAPABILITY) + file(b"capability", b"upper"),
         file(b"linked-1", b"no longer linked"),
         directory(b"changed/", mode=0o1750, uid=8, mtime=1_000_000_003),
-        file(b"bin/tool", b"through a link", mode=0o755),
         file(b"kept/added", b"without an entry for its directory"),
+        whiteout(b"remade"),
+        directory(b"remade/"),
+        file(b"remade/upper"),
+        file(b"remade-twice", b"for a moment"),
+        directory(b"remade-twice/"),
+        file(b"remade-twice/upper"),
         file(b"twice", b"first"),
         file(b"twice", b"second", mode=0o600),
         directory(b"twice-dir/", mode=0o700),
@@ -218,11 +229,15 @@ def swaps_back() -> bytes:
         directory(b"dir-to-file/"),
         file(b"dir-to-file/z"),
         file(b"gone", b"a file where a directory was"),
-        whiteout(b"opaque"),
-        whiteout(b"attributes"),
+        whiteout(b"new-opaque"),
         directory(b"opaque-again/"),
         file(b"kept/gone-link", b"a file where a link was"),
     )
+
+
+def through_links() -> bytes:
+    """Entries below a name that is a link in the layers below: it stays one."""
+    return layer(file(b"bin/tool", b"through a link", mode=0o755), whiteout(b"bin/old"))
 
 
 EMPTY = layer()
@@ -237,5 +252,6 @@ LAYERS = [
     EMPTY,
     EMPTY,
     swaps(),
+    through_links(),
     swaps_back(),
 ]

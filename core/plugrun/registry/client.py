@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import Interrupted, InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
 from plugrun.registry import body, links, upload
 from plugrun.registry.body import Body
-from plugrun.registry.failures import Interrupted
 from plugrun.registry.transport import MAX_ERROR, Request, Transport
 from plugrun.tuples import NamedTuple
 

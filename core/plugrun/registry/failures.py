@@ -19,10 +19,6 @@ _SHOWN = 200  # characters of what a registry says
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 
 
-class Interrupted(Unavailable):
-    """A body broke off or stalled; worth another try."""
-
-
 class Transient(Exception):
     """Something that may be gone at the next try.
 

@@ -123,6 +123,8 @@ def test_a_name_with_a_digest_is_none_for_docker(store, tmp_path):
     store.load(archives.write_tar(tmp_path / "pinned.tar", pinned.oci()))
     assert names(save(store, f"pinned@{digest}")) == ([f"docker.io/library/pinned@{digest}"], [None])
     assert store.resolve(f"pinned@{digest}").id == ONE.id
+    store.tag(store.resolve("app:1"), "pinned:1")
+    assert names(save(store, "pinned")) == (["docker.io/library/pinned:1"], [["pinned:1"]])  # it is no tag either
 
 
 def test_the_same_images_make_the_same_bytes(store, tmp_path):

@@ -302,6 +302,11 @@ def test_a_name_that_another_tool_gave_twice_has_one_owner_after_the_next_change
     assert sorted(image.references for image in store.list()) == [(), (), ("docker.io/library/a:1",)]
 
 
+def test_a_layer_that_an_image_has_twice_is_counted_once(store, load, root):
+    load(parts("app:1", BASE))
+    assert store.resolve("app:1").size == sum(layout.blob_path(root, digest).stat().st_size for digest in blobs(root))
+
+
 # --- Removal --------------------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from plugrun.tuples import NamedTuple
 if TYPE_CHECKING:
     from plugrun.registry.endpoint import Endpoint
 
-__all__ = ["Answer", "Body", "Interrupted", "Repository", "Transport"]
+__all__ = ["Answer", "Body", "Repository", "Transport"]
 
 _MANIFESTS = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 _MAX_TAGS = 4 << 20  # bytes of one page

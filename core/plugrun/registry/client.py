@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote
 
-from plugrun.errors import Interrupted, InvalidArgument
+from plugrun.errors import InvalidArgument
 from plugrun.images import digest as digests
 from plugrun.images import document, media
 from plugrun.registry import body, links, upload

@@ -64,6 +64,7 @@ def unpacked(
     mount: Callable[[Sequence[Mount], Path], None],
     unmount: Callable[[Path], None],
     staging: Path,
+    give_up: Callable[[], None] = lambda: None,
     progress: Progress | None = None,
 ) -> Iterator[str | None]:
     """Have all layers of an image in a driver for the duration of the block: what is missing is unpacked first.
@@ -75,6 +76,7 @@ def unpacked(
     :param lock_dir: an existing directory for lock files, the same for every process.
     :param mount: mounts a driver's answer at an existing directory; ``unmount`` undoes it.
     :param staging: an existing directory in which those directories are made.
+    :param give_up: called when unpacking fails while other threads may still wait for the source; ends their waiting.
     :param progress: called with the number of layers done and of those that were missing.
     :return: name of the top layer's snapshot; ``None`` when the image has no layers.
     :raises InvalidArgument: a layer is damaged, or must not be unpacked.
@@ -92,7 +94,7 @@ def unpacked(
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
             mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
             if isinstance(driver, SupportsLayerDir):
-                _unpack_aside(source, driver, missing, progress, mounted)
+                _unpack_aside(source, driver, missing, progress, mounted, give_up=give_up)
             else:
                 for done, step in enumerate(missing, 1):
                     _unpack_onto_parent(source, driver, step, mounted)
@@ -154,7 +156,13 @@ def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractConte
 
 
 def _unpack_aside(
-    source: Layers, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None, mounted: _Mounted
+    source: Layers,
+    driver: SupportsLayerDir,
+    missing: Sequence[_Step],
+    progress: Progress | None,
+    mounted: _Mounted,
+    *,
+    give_up: Callable[[], None],
 ) -> None:
     """Unpack layers without their parents, all at once; only this thread calls the driver."""
     import threading
@@ -188,8 +196,11 @@ def _unpack_aside(
                         _forget(driver, staged.pop(name))
                         _unpack_onto_parent(source, driver, step, mounted)
                     _tell(progress, done, len(missing))
-            finally:
+            except BaseException:
                 stop.set()  # an interrupt comes to this thread only, and waits for the others
+                give_up()
+                raise
+            finally:
                 pool.shutdown(cancel_futures=True)
     finally:
         for key in staged.values():

@@ -185,9 +185,14 @@ IMAGES = {
 def test_images_that_are_not_there(plugrun, busybox, bad):
     image, words = IMAGES[bad]
     with nothing_made(plugrun):
-        assert_refused(plugrun("run", image), 125, *words)
-        assert_refused(plugrun("create", image), 125, *words)
+        assert_refused(plugrun("run", "--pull", "never", image), 125, *words)
+        assert_refused(plugrun("create", "--pull=never", image), 125, *words)
         assert_refused(plugrun("rmi", image), 1, *words)
+
+
+def test_what_can_only_be_an_id_is_not_looked_for_in_a_registry(plugrun, busybox):
+    for name in ("sha256:" + "0" * 64, "0" * 64):
+        assert_refused(plugrun("run", name), 125, f"no image '{name}'")
 
 
 COMMANDS = {
@@ -201,8 +206,12 @@ COMMANDS = {
     "one argument too many": (["ps", "x"], 125, ["unexpected extra argument", "(x)"]),
     "name of no UTF-8": (["rm", "\udcff"], 1, [r"no such container: \udcff"]),
     "command of no UTF-8": (["exec", "web", "echo", "\udcff"], 1, [r"'\udcff' is not UTF-8"]),
-    "container run": (["container", "run", "nosuch"], 125, ["no image 'nosuch'"]),
-    "the options of a command that is not ours": (["run", "nosuch", "sh", "-D"], 125, ["no image 'nosuch'"]),
+    "container run": (["container", "run", "nosuch"], 125, ["cannot pull nosuch:latest"]),
+    "the options of a command that is not ours": (
+        ["run", "nosuch", "sh", "-D"],
+        125,
+        ["cannot pull nosuch:latest"],
+    ),
     "nothing to remove": (["rm"], 125, ["Missing argument 'CONTAINER...'"]),
     "stop timeout": (["stop", "-t", "x", "web"], 125, ["'x' is not a valid int"]),
     "signal": (["kill", "-s", "NOPE", "web"], 1, ["'NOPE' is not a signal"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.params import argument, option
 from plugrun.errors import InvalidArgument, NotFound
+from plugrun.images import digest as digests
 from plugrun.images import reference
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from plugrun.images.store import Image
     from plugrun.registry.pull import Pulled
 
+_ID = "[0-9a-f]{64}"
 POLICIES = ("always", "missing", "never")
 
 
@@ -62,7 +65,7 @@ def finder(
             try:
                 return opened.images.resolve(name)
             except NotFound:
-                if policy == "never":
+                if policy == "never" or digests.is_digest(name) or re.fullmatch(_ID, name):
                     raise
         _fetch(opened, reference.parse(name), storage, platform, quiet=quiet)
         return opened.images.resolve(name)

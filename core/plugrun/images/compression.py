@@ -63,8 +63,9 @@ def detect_in(stream: io.BufferedReader[Any], what: str) -> Compression:
 
     :param what: what is read, for messages.
     """
+    prefix = stream.peek(PREFIX)[:PREFIX]
     try:
-        return detect(stream.peek(PREFIX)[:PREFIX])
+        return detect(prefix)
     except InvalidArgument as error:
         raise InvalidArgument(f"{what}: {error}", hint=error.hint) from None
 

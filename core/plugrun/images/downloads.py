@@ -87,10 +87,6 @@ def _remains(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
                 yield area(root) / name, os.stat(area(root) / name)
 
 
-class DamagedRemains(InvalidArgument):
-    """What an interrupt or a crash had left of a blob was not the beginning of that blob; it is removed."""
-
-
 class _Patience:
     """How often a transfer may break off that brings little each time."""
 
@@ -135,23 +131,35 @@ class Download:
         self._descriptor = -1
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all is here, and verified."""
+        return self._complete
+
+    @property
     def available(self) -> int:
         """Bytes that can be read now."""
         return self._available
 
-    def fetch(self, open_at: Callable[[int], Body], keep: Callable[[Path], None]) -> None:
+    def fetch(
+        self,
+        open_at: Callable[[int], Body],
+        keep: Callable[[Path], None],
+        find: Callable[[], Path | None] = lambda: None,
+    ) -> None:
         """Fetch what is missing, and check the digest of all.
 
         :param open_at: returns the blob's bytes from an offset on; called again when it broke off.
         :param keep: called with the verified file while it is locked, to link it.
+        :param find: returns the verified blob if it has come into the store while another process was waited for.
         :raises InvalidArgument: the bytes are others than they should be; they are removed.
         :raises Unavailable: the registry does not deliver, or the disk is full.
         """
         try:
             self._claim()
-            self._transfer(open_at)
-            os.fsync(self._descriptor)
-            keep(self._path)
+            if not self._take(find):
+                self._transfer(open_at)
+                os.fsync(self._descriptor)
+                keep(self._path)
             self._settle(None)
         except BaseException as error:
             failure = self._explained(error)
@@ -197,6 +205,16 @@ class Download:
                 return
             self._stop.wait(_LOCK_POLL)
 
+    def _take(self, find: Callable[[], Path | None]) -> bool:
+        """Use a blob that is in the store already, instead of the new file here."""
+        if os.fstat(self._descriptor).st_size or (found := find()) is None:
+            return False
+        self.forget()
+        os.close(self._descriptor)
+        self._descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC)
+        self._advance(self.size)
+        return True
+
     def _transfer(self, open_at: Callable[[int], Body]) -> None:
         hashed = digests.hasher(digests.algorithm(self.digest))
         buffer = memoryview(bytearray(_CHUNK))
@@ -210,8 +228,7 @@ class Download:
                 patience.spend(self._available - before, time.monotonic() - started)
         actual = f"{digests.algorithm(self.digest)}:{hashed.hexdigest()}"
         if actual != self.digest:
-            kind = DamagedRemains if self.resumed else InvalidArgument
-            raise kind(f"{self.what} is corrupt: its digest is {actual}, not {self.digest}")
+            raise InvalidArgument(f"{self.what} is corrupt: its digest is {actual}, not {self.digest}")
 
     def _take_over(self, hashed: Any, buffer: memoryview) -> None:
         """Hash what is here already."""

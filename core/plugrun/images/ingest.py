@@ -48,7 +48,7 @@ class Ingest:
 
         :param digest: checked.
         """
-        own = self._path(digest)
+        own = self.path(digest)
         try:
             os.link(layout.blob_path(self._root, digest), own)
         except FileExistsError:  # verified when it came here
@@ -81,7 +81,7 @@ class Ingest:
                 added = Blob(source.digest, source.length)
         finally:
             os.close(descriptor)
-        path.rename(self._path(added.digest))
+        path.rename(self.path(added.digest))
         return added
 
     def adopt(self, path: Path, digest: str) -> None:
@@ -90,7 +90,7 @@ class Ingest:
         :pre: it has been verified, and does not change any more.
         """
         with contextlib.suppress(FileExistsError):
-            os.link(path, self._path(digest))
+            os.link(path, self.path(digest))
 
     def add_bytes(self, data: bytes) -> Blob:
         """Add a document."""
@@ -103,23 +103,23 @@ class Ingest:
         """
         if blob.size > MAX_SIZE:
             raise InvalidArgument(f"{what} is larger than {MAX_SIZE >> 20} MiB")
-        return self._path(blob.digest).read_bytes()
+        return self.path(blob.digest).read_bytes()
 
     def chunks(self, digest: str, size: int) -> Iterator[memoryview]:
         """Yield the bytes of a blob that is here, at most ``size`` at once; each view is good until the next."""
         buffer = bytearray(size)
-        with _open(self._path(digest)) as raw:
+        with _open(self.path(digest)) as raw:
             while count := raw.readinto(buffer):
                 yield memoryview(buffer)[:count]
 
     def open_layer(self, blob: Blob, what: str, *, diff_id: str | None) -> LayerStream:
         """Return the uncompressed bytes of a blob; parameters and errors as :func:`streams.open_layer`."""
-        return open_layer(_open(self._path(blob.digest)), what, digest=blob.digest, size=blob.size, diff_id=diff_id)
+        return open_layer(_open(self.path(blob.digest)), what, digest=blob.digest, size=blob.size, diff_id=diff_id)
 
     def sync(self, digests: Iterable[str]) -> None:
         """Make blobs survive power loss: fsync(2)."""
         for digest in digests:
-            descriptor = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(descriptor)
             finally:
@@ -132,7 +132,7 @@ class Ingest:
         """
         directories = set()
         for digest in digests:
-            own, target = self._path(digest), layout.blob_path(self._root, digest)
+            own, target = self.path(digest), layout.blob_path(self._root, digest)
             try:
                 os.link(own, target)
             except FileExistsError:
@@ -142,7 +142,8 @@ class Ingest:
         for directory in directories:
             paths.sync_directory(directory)
 
-    def _path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
+        """Return where a blob is, or would be, until the session ends."""
         return self._directory / digest.replace(":", "-")
 
 

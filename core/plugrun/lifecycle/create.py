@@ -97,11 +97,13 @@ def unpacked(
     driver: StorageDriver,
     *,
     source: Layers | None = None,
+    give_up: Callable[[], None] = lambda: None,
     progress: Callable[..., None] | None = None,
 ) -> AbstractContextManager[str | None]:
     """Have an image in a storage driver for a block that stands on its top snapshot: ``None`` for an empty image.
 
     :param source: has the layers, if the content store does not yet.
+    :param give_up: see :func:`snapshots.unpacked`.
     """
     from plugrun import snapshots
 
@@ -113,6 +115,7 @@ def unpacked(
         mount=lambda what, where: mounts.mount_all(what, str(where)),
         unmount=lambda where: mounts.unmount(str(where)),
         staging=engine.paths.run_root / "staging",
+        give_up=give_up,
         progress=progress,
     )
 

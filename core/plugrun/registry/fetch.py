@@ -108,7 +108,7 @@ class Fetch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if kind is not None:
-            self._cancel()
+            self.cancel()
         self._pool.shutdown(cancel_futures=True)
         for one in self.layers.values():
             if one.download is not None:
@@ -141,6 +141,22 @@ class Fetch:
                 with self.open_layer(one.layer) as stream:
                     streams.drain(stream)
 
+    def cancel(self) -> None:
+        """Make everything end that waits for a layer, in any thread."""
+        self._stop.set()
+        self._abort()
+        for one in self.layers.values():
+            if one.download is not None:
+                one.download.cancel()
+
+    def forget_remains(self) -> bool:
+        """Remove what was here before and is not known to be right; return whether there was any."""
+        doubtful = [one.download for one in self.layers.values() if one.download and one.resumed]
+        doubtful = [download for download in doubtful if not download.is_complete]
+        for download in doubtful:
+            download.forget()
+        return bool(doubtful)
+
     def forget(self) -> None:
         """Remove the files of the downloads, after their blobs were published."""
         for one in self.layers.values():
@@ -158,20 +174,14 @@ class Fetch:
             download.fetch(
                 lambda offset: repository.open_blob(download.digest, download.size, offset=offset),
                 lambda path: self._work.adopt(path, download.digest),
+                lambda: self._work.path(download.digest) if self._work.pin(download.digest, download.size) else None,
             )
         except BaseException as error:
             with self._lock:
                 if not self._stop.is_set():  # else something else failed first, and this is what became of it
                     self._failure = self._failure or error
-            self._cancel()
+            self.cancel()
             raise
-
-    def _cancel(self) -> None:
-        self._stop.set()
-        self._abort()
-        for one in self.layers.values():
-            if one.download is not None:
-                one.download.cancel()
 
     def _name(self, layer: Layer) -> str:
         return f"layer {digests.short(layer.digest)} of {self._what}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from plugrun.errors import PlugrunError
+from plugrun.errors import InvalidArgument, PlugrunError
 from plugrun.images import manifest as manifests
 from plugrun.images import platform as platforms
-from plugrun.images.downloads import DamagedRemains, remove_old
+from plugrun.images.downloads import remove_old
 from plugrun.images.flushing import flushing
 from plugrun.images.image import Staged
 from plugrun.lifecycle.create import unpacked
@@ -70,10 +70,9 @@ def pull(
     """
     target = platforms.parse(platform) if platform else None
     try:
-        try:
-            return _attempt(engine, wanted, driver, target, watcher)
-        except DamagedRemains:  # has removed them, and so happens once
-            return _attempt(engine, wanted, driver, target, watcher)
+        while True:  # twice at most: then nothing is left of an earlier pull
+            if (pulled := _attempt(engine, wanted, driver, target, watcher)) is not None:
+                return pulled
     except PlugrunError as error:
         error.args = (f"cannot pull {wanted.familiar()}: {error}", *error.args[1:])
         raise
@@ -109,7 +108,8 @@ def connected(engine: Engine) -> Iterator[Transport]:
 
 def _attempt(
     engine: Engine, wanted: Reference, driver: StorageDriver | None, target: Platform | None, watcher: Watcher
-) -> Pulled:
+) -> Pulled | None:
+    """Pull once; ``None`` when that failed for what an earlier pull had left, which is gone now."""
     with connected(engine) as transport, engine.images.session() as work:
 
         def ask(repository: Repository) -> tuple[Repository, Found]:
@@ -131,6 +131,10 @@ def _attempt(
             with flushing(engine.images.root), fetch, _unpacked(engine, found.image, driver, fetch):
                 fetch.finish()
                 return _publish(engine, wanted, found, work, fetch)
+        except InvalidArgument:
+            if fetch.forget_remains():
+                return None
+            raise
         finally:
             watcher.end()
 
@@ -159,7 +163,9 @@ def _first(transport: Transport, wanted: Reference, ask: Callable[[Repository], 
 def _unpacked(
     engine: Engine, image: Image, driver: StorageDriver | None, fetch: Fetch
 ) -> AbstractContextManager[str | None]:
-    return contextlib.nullcontext() if driver is None else unpacked(engine, image, driver, source=fetch)
+    if driver is None:
+        return contextlib.nullcontext()
+    return unpacked(engine, image, driver, source=fetch, give_up=fetch.cancel)
 
 
 def _known(engine: Engine) -> set[tuple[str, str]]:

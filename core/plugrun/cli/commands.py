@@ -11,6 +11,7 @@ from plugrun.tuples import NamedTuple
 RUN = "Run containers"
 LOOK = "Look at containers"
 IMAGES = "Images"
+REGISTRIES = "Registries"
 ENGINE = "Engine"
 
 
@@ -64,6 +65,7 @@ GROUPS: Mapping[str, Group] = {
             "ls": Entry("images:ls"),
             "load": Entry("images:load"),
             "import": Entry("images:import_"),
+            "push": Entry("push:push"),
             "inspect": Entry("inspect:inspect_image"),
             "rm": Entry("images:rm"),
         },
@@ -78,6 +80,9 @@ TOP: Mapping[str, Entry] = {
     "load": Entry("images:load", IMAGES),
     "import": Entry("images:import_", IMAGES),
     "rmi": Entry("images:rm", IMAGES),
+    "push": Entry("push:push", REGISTRIES),
+    "login": Entry("login:login", REGISTRIES),
+    "logout": Entry("login:logout", REGISTRIES),
     "info": Entry("system:info", ENGINE),
     "doctor": Entry("system:doctor", ENGINE),
     "version": Entry("system:version", ENGINE),

@@ -1,0 +1,142 @@
+"""Pushing images: distribution-spec 1.1, "Push". Blobs go first and at once, the manifest that needs them last."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from plugrun.errors import PlugrunError
+from plugrun.registry import outgoing
+from plugrun.registry.client import Repository, Transport
+from plugrun.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from plugrun.images.manifest import Descriptor
+    from plugrun.images.reference import Reference
+    from plugrun.registry.endpoint import Endpoint
+
+_AT_ONCE = 4
+_MOUNTS = 3  # repositories to try
+
+
+class State(Enum):
+    """How far a blob is."""
+
+    SENDING = "sending"
+    PUSHED = "pushed"
+    EXISTS = "already exists"
+    MOUNTED = "mounted"
+
+
+class Step(NamedTuple):
+    """Something happened to a blob.
+
+    :param sent: bytes that were sent so far; fewer than before when they have to be sent again.
+    :param source: the repository it was mounted from.
+    """
+
+    blob: Descriptor
+    state: State
+    sent: int = 0
+    source: str = ""
+
+
+Report = Callable[[Step], None]  # called from other threads, but never by two at once
+
+
+class Pushed(NamedTuple):
+    """An image that is in the registry now.
+
+    :param digest: of its manifest, as is ``size``.
+    """
+
+    reference: Reference
+    digest: str
+    size: int
+
+
+class Pusher:
+    """Pushes images to one repository.
+
+    :param root: the image store.
+    :param transport: is closed by a push that fails.
+    """
+
+    def __init__(self, root: Path, transport: Transport, endpoint: Endpoint) -> None:
+        self._root = root
+        self._transport = transport
+        self._repository = Repository(transport, endpoint)
+        self._neighbours: Mapping[str, Sequence[str]] | None = None
+
+    def push(self, ref: Reference, report: Report) -> Pushed:
+        """Push one image: the blobs that the registry does not have, then the manifest.
+
+        Raises as :class:`Repository` does; the message names the image.
+
+        :raises NotFound: there is no such image in the store.
+        :raises FailedPrecondition: not all of it is in the store.
+        """
+        try:
+            image = outgoing.read(self._root, ref)
+            if self._neighbours is None:
+                self._neighbours = outgoing.neighbours(self._root, ref)
+            self._send_all(image.blobs, _Serial(report))
+            assert ref.tag
+            self._repository.put_manifest(ref.tag, image.data, image.manifest.media_type)
+        except PlugrunError as error:
+            error.args = (f"cannot push {ref.familiar()}: {error}",)
+            raise
+        return Pushed(ref, image.manifest.digest, image.manifest.size)
+
+    def _send_all(self, blobs: Sequence[Descriptor], serial: _Serial) -> None:
+        threads = ThreadPoolExecutor(_AT_ONCE, "push")
+        try:
+            for done in as_completed([threads.submit(self._send, blob, serial) for blob in blobs]):
+                done.result()
+        except BaseException:  # such as an interrupt: the other threads must not go on, nor be waited for
+            serial.end()
+            self._transport.close()
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        threads.shutdown()
+
+    def _send(self, blob: Descriptor, report: Report) -> None:
+        if self._repository.has_blob(blob.digest):
+            return report(Step(blob, State.EXISTS))
+        assert self._neighbours is not None
+        for source in self._neighbours.get(blob.digest, ())[:_MOUNTS]:
+            if self._repository.mount_blob(blob.digest, source):
+                return report(Step(blob, State.MOUNTED, source=source))
+        sent = 0
+
+        def more(count: int) -> None:
+            nonlocal sent
+            sent += count
+            report(Step(blob, State.SENDING, sent))
+
+        more(0)
+        self._repository.upload_blob(blob.digest, blob.size, lambda: outgoing.open_blob(self._root, blob.digest), more)
+        return report(Step(blob, State.PUSHED, blob.size))
+
+
+class _Serial:
+    """Passes reports on, one at a time, until the end."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._ended = False
+
+    def __call__(self, step: Step) -> None:
+        with self._lock:
+            if not self._ended:
+                self._report(step)
+
+    def end(self) -> None:
+        """Pass nothing on any more."""
+        self._ended = True

@@ -62,6 +62,7 @@ GROUPS: Mapping[str, Group] = {
     "image": Group(
         "Work with images.",
         {
+            "pull": Entry("pull:pull"),
             "ls": Entry("images:ls"),
             "load": Entry("images:load"),
             "import": Entry("images:import_"),
@@ -76,6 +77,7 @@ TOP: Mapping[str, Entry] = {
     **_CONTAINER,
     "ps": Entry("ps:ps", LOOK),
     "inspect": Entry("inspect:inspect", LOOK),
+    "pull": Entry("pull:pull", IMAGES),
     "images": Entry("images:ls", IMAGES),
     "load": Entry("images:load", IMAGES),
     "import": Entry("images:import_", IMAGES),

@@ -53,6 +53,7 @@ class Staged(NamedTuple):
     :param references: canonical.
     :param blobs: digests of everything it needs, its manifest included.
     :param label: what its archive calls it, when that is no reference; else ``""``.
+    :param source: the digest that the registry has under these names, if the image comes from one.
     """
 
     manifest: Descriptor
@@ -60,6 +61,7 @@ class Staged(NamedTuple):
     references: tuple[str, ...]
     blobs: frozenset[str]
     label: str = ""
+    source: str = ""
 
 
 class LoadedImage(NamedTuple):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MARKER = "oci-layout"
 INDEX = "index.json"
 REF_NAME = "org.opencontainers.image.ref.name"
+SOURCE_DIGEST = "io.plugrun.source.digest"  # what the registry has under the name: of an index, or of the image itself
 _MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 

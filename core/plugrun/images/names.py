@@ -20,13 +20,26 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(layout.REF_NAME, "")
 
 
+def source_of(entry: Descriptor) -> str:
+    """Return the digest that the registry has under an entry's name, ``""`` when it was not pulled."""
+    return entry.annotations.get(layout.SOURCE_DIGEST, "")
+
+
 def find(entries: Sequence[Descriptor], wanted: Reference) -> Descriptor | None:
-    """Return the entry that a reference means; beside a digest, its tag does not matter."""
+    """Return the entry that a reference means; beside a digest, its tag does not matter.
+
+    The digest may be of the index that an image was pulled through, too.
+    """
     if wanted.digest is None:
         canonical = wanted.canonical()
         return next((entry for entry in entries if name_of(entry) == canonical), None)
     return next(
-        (entry for entry in entries if entry.digest == wanted.digest and _repository(entry) == wanted.name), None
+        (
+            entry
+            for entry in entries
+            if wanted.digest in {entry.digest, source_of(entry)} and _repository(entry) == wanted.name
+        ),
+        None,
     )
 
 
@@ -55,17 +68,19 @@ class Names:
         """Return the index as it has become, the newest last."""
         return list(self._entries.values())
 
-    def give(self, name: str, image: Descriptor) -> Descriptor | None:
+    def give(self, name: str, image: Descriptor, *, source: str = "") -> Descriptor | None:
         """Give ``name`` to ``image``.
 
         :param name: a canonical reference.
+        :param source: the digest that the registry has under the name, when it comes from there.
         :return: the image that had the name and now has none; it keeps an entry without a name.
         :raises InvalidArgument: the name contains the digest of another image.
         """
         pinned = name.partition("@")[2]
-        if pinned and pinned != image.digest:
+        if pinned and pinned not in {image.digest, source}:
             raise InvalidArgument(f"{name} names the image {pinned}, and cannot be given to {image.digest}")
-        named, nameless = image._replace(annotations={layout.REF_NAME: name}), image._replace(annotations={})
+        annotations = {layout.REF_NAME: name} | ({layout.SOURCE_DIGEST: source} if source else {})
+        named, nameless = image._replace(annotations=annotations), image._replace(annotations={})
         previous = self._entries.get(_key(named))
         for outdated in (named, nameless):
             self.drop(outdated)

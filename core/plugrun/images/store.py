@@ -100,15 +100,15 @@ class ImageStore:
         """
         from plugrun.images import archive
 
-        with self._session() as work:
-            return self._publish(work, archive.stage(source, work))
+        with self.session() as work:
+            return self.publish(work, archive.stage(source, work))
 
     def import_tar(self, source: str | None, options: ImportOptions) -> Image:
         """Make an image of one layer from a tar of a root file system; parameters as :meth:`load`."""
         from plugrun.images import importer
 
-        with self._session() as work:
-            self._publish(work, [staged := importer.stage(source, options, work)])
+        with self.session() as work:
+            self.publish(work, [staged := importer.stage(source, options, work)])
         return self.resolve(staged.image_id)
 
     def tag(self, image: Image, name: str) -> None:
@@ -140,7 +140,7 @@ class ImageStore:
         with contextlib.ExitStack() as stack:
             with self._room():
                 # What a removal leaves that is killed half-way is collected as what a load leaves.
-                stack.enter_context(self._session())
+                stack.enter_context(self.session())
             stack.enter_context(self._locked())
             entries = layout.read_index(self._root)
             entry, by_name = self._find(entries, name)
@@ -185,6 +185,56 @@ class ImageStore:
             raise FailedPrecondition(f"{what} is missing from the image store", hint="load the image again") from None
         return streams.open_layer(raw, what, digest=layer.digest, size=layer.size, diff_id=layer.diff_id).stream
 
+    def session(self) -> AbstractContextManager[Ingest]:
+        """Open a working directory for adding images; what is not published from it is gone afterwards."""
+        from plugrun.images import ingest
+
+        return ingest.session(self._root, recover=self._recover)
+
+    def publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
+        """Link the blobs of a load into the store and name its images, all at once.
+
+        :param work: what :meth:`session` gave.
+        :raises InvalidArgument: a name contains the digest of another image, or there are too many.
+        :raises FailedPrecondition: the store has no room for the names.
+        """
+        count = sum(len(image.references) or 1 for image in images)
+        if count > _MAX_NAMES:
+            raise InvalidArgument(f"there are {count} names and images, and one load adds {_MAX_NAMES} at most")
+        blobs = {blob for image in images for blob in image.blobs}
+        new = {image.manifest.digest: image.image_id for image in images}
+        work.sync(blobs)
+        with self._locked():
+            table = names.Names(layout.read_index(self._root))
+            ids = {digest: self._id(entry) for digest, entry in {item.digest: item for item in table.entries()}.items()}
+            there = set(ids.values())
+            ids |= new
+            loaded, unneeded = [], [image.manifest for image in images]
+            for image in images:
+                replaced = {}
+                for name in image.references:
+                    displaced = table.give(name, image.manifest, source=image.source)
+                    if displaced is not None and ids[displaced.digest] == image.image_id:
+                        # the same image packed differently: nobody needs both
+                        table.drop(displaced)
+                        unneeded.append(displaced)
+                    elif displaced is not None:
+                        replaced[name] = ids[displaced.digest]
+                if image.image_id not in there:
+                    table.keep(image.manifest)
+                there.add(image.image_id)
+                loaded.append(LoadedImage(image.image_id, image.references, replaced, image.label))
+            entries = table.entries()
+            layout.encode_index(entries)  # an index that is refused leaves no blobs behind
+            work.publish(blobs)
+            layout.write_index(self._root, entries)
+            present = {entry.digest for entry in entries}
+            if victims := [entry for entry in unneeded if entry.digest not in present]:
+                from plugrun.images import garbage
+
+                garbage.collect(self._root, victims, entries)
+        return loaded
+
     def _find(self, entries: Sequence[Descriptor], name: str) -> tuple[Descriptor, bool]:
         """Find an entry; also tell whether that was by name."""
         wanted = name.removeprefix("sha256:")
@@ -196,7 +246,8 @@ class ImageStore:
         if wanted and (found := self._find_by_id(entries, name, wanted)):
             return found, False
         raise NotFound(
-            f"no image {name!a}", hint="plugrun images lists those there are; add one with plugrun load -i FILE"
+            f"no image {name!a}",
+            hint="plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file",
         )
 
     def _find_by_id(self, entries: Sequence[Descriptor], name: str, prefix: str) -> Descriptor | None:
@@ -220,55 +271,16 @@ class ImageStore:
         except FailedPrecondition:
             return entry.digest
 
-    def _publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
-        """Link the blobs of a load into the store and name its images, all at once."""
-        count = sum(len(image.references) or 1 for image in images)
-        if count > _MAX_NAMES:
-            raise InvalidArgument(f"there are {count} names and images, and one load adds {_MAX_NAMES} at most")
-        blobs = {blob for image in images for blob in image.blobs}
-        new = {image.manifest.digest: image.image_id for image in images}
-        work.sync(blobs)
-        with self._locked():
-            table = names.Names(layout.read_index(self._root))
-            ids = {digest: self._id(entry) for digest, entry in {item.digest: item for item in table.entries()}.items()}
-            there = set(ids.values())
-            ids |= new
-            loaded, unneeded = [], [image.manifest for image in images]
-            for image in images:
-                replaced = {}
-                for name in image.references:
-                    displaced = table.give(name, image.manifest)
-                    if displaced is not None and ids[displaced.digest] == image.image_id:
-                        # the same image packed differently: nobody needs both
-                        table.drop(displaced)
-                        unneeded.append(displaced)
-                    elif displaced is not None:
-                        replaced[name] = ids[displaced.digest]
-                if image.image_id not in there:
-                    table.keep(image.manifest)
-                there.add(image.image_id)
-                loaded.append(LoadedImage(image.image_id, image.references, replaced, image.label))
-            entries = table.entries()
-            layout.encode_index(entries)  # an index that is refused leaves no blobs behind
-            work.publish(blobs)
-            layout.write_index(self._root, entries)
-            present = {entry.digest for entry in entries}
-            if victims := [entry for entry in unneeded if entry.digest not in present]:
-                from plugrun.images import garbage
-
-                garbage.collect(self._root, victims, entries)
-        return loaded
-
     def _recover(self) -> None:
         from plugrun.images import garbage
 
         with self._locked():
             garbage.collect_orphans(self._root)
 
-    def _session(self) -> AbstractContextManager[Ingest]:
-        from plugrun.images import ingest
-
-        return ingest.session(self._root, recover=self._recover)
+    @property
+    def root(self) -> Path:
+        """The directory of the OCI image layout."""
+        return self._root
 
     def _locked(self) -> AbstractContextManager[None]:
         layout.ensure(self._root)

@@ -129,7 +129,7 @@ def _is_accepted(endpoint: Endpoint, credential: Credential) -> bool:
 def _check(endpoint: Endpoint, credential: Credential) -> None:
     from plugrun.registry.client import Repository
 
-    with connections(lambda _registry: credential) as transport:
+    with connections(_warn, lambda _registry: credential) as transport:
         try:
             Repository(transport, endpoint).ping()
         except Denied as error:

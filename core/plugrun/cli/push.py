@@ -14,8 +14,7 @@ from plugrun.images import digest as digests
 from plugrun.images import media
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from plugrun.engine import Engine
     from plugrun.images.reference import Reference
     from plugrun.registry.push import Pushed, Pusher, Step
 
@@ -24,47 +23,47 @@ def push(
     common: Globals,
     name: Annotated[str, argument("NAME[:TAG]")],
     all_tags: Annotated[bool, option("--all-tags", "-a", help="Every tag of this name.")] = False,
-    quiet: Annotated[bool, option("--quiet", "-q", help="Print names only.")] = False,
+    quiet: Annotated[bool, option("--quiet", "-q", help="Print the image's name only.")] = False,
 ) -> None:
-    """Push an image to the registry in its name."""
+    """Send an image to the registry in its name."""
     with engine(common, changes=False) as opened:
-        _push(opened.paths.images, name, all_tags=all_tags, quiet=quiet)
+        _push(opened, name, all_tags=all_tags, quiet=quiet)
 
 
-def _push(root: Path, name: str, *, all_tags: bool, quiet: bool) -> None:
+def _push(opened: Engine, name: str, *, all_tags: bool, quiet: bool) -> None:
     from plugrun.registry import config, outgoing
 
-    references = outgoing.references(root, name, all_tags=all_tags)
+    store = opened.images
+    references = outgoing.references(store, name, all_tags=all_tags)
     endpoint = config.load().push_endpoint(references[0])
-    if not quiet:
-        text.say(f"The push refers to repository [{references[0].name}]")
     from plugrun.registry.push import Pusher
 
-    with connections() as transport:
-        pusher = Pusher(root, transport, endpoint)
+    with connections(opened.warn) as transport:
+        pusher = Pusher(store.root, transport, endpoint)
         for one in references:
-            pushed = _one(pusher, one, quiet=quiet)
-            line = f"{one.tag}: digest: {pushed.digest} size: {pushed.size}"
-            text.say(one.canonical() if quiet else line)
+            if quiet:
+                pusher.push(one, lambda _step: None)
+                text.say(one.canonical())
+            else:
+                pushed = _one(pusher, one)
+                text.say(f"{one.tag}: digest: {pushed.digest} size: {pushed.size}")
 
 
-def _one(pusher: Pusher, ref: Reference, *, quiet: bool) -> Pushed:
+def _one(pusher: Pusher, ref: Reference) -> Pushed:
+    """Push one image: a live line for a person, for a program a line when a layer is done."""
     sent: dict[str, int] = {}
-    lines = not quiet and not sys.stdout.isatty()  # where a person sees the live line instead
-
-    def show() -> str:
-        return f"Pushing {text.printable(ref.familiar())}: {text.size(sum(sent.values()))} sent"
-
-    with contextlib.ExitStack() as stack:
-        tick = None if quiet else stack.enter_context(progress.line(show))
+    lines = not sys.stderr.isatty()
+    name = text.printable(ref.familiar())
+    with progress.line(lambda: f"Pushing {name}: {text.size(sum(sent.values()))} sent") as tick:
 
         def report(step: Step) -> None:
             sent[step.blob.digest] = step.sent
-            if tick:
-                tick()
-            if lines and step.blob.media_type not in media.CONFIGS and (line := _line(step)):
-                text.say(line)
+            tick()
+            if lines and step.blob.media_type not in media.CONFIGS:
+                _say(_line(step))
 
+        if lines:
+            _say(f"Pushing {name}")
         return pusher.push(ref, report)
 
 
@@ -75,3 +74,9 @@ def _line(step: Step) -> str:
         return ""
     source = f" from {step.source}" if step.source else ""
     return f"Layer {digests.short(step.blob.digest)}: {step.state.value}{source}"
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads: no reason to fail
+        if line:
+            print(line, file=sys.stderr, flush=True)

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from plugrun.cli.text import printable
 from plugrun.errors import InvalidArgument
 from plugrun.images import reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from plugrun.registry.client import Transport
     from plugrun.registry.endpoint import Credential
 
 
 @contextlib.contextmanager
-def connections(credentials: Callable[[str], Credential | None] | None = None) -> Iterator[Transport]:
+def connections(
+    notice: Callable[[str], None], credentials: Callable[[str], Credential | None] | None = None
+) -> Iterator[Transport]:
     """Open the connections of one command.
 
+    :param notice: told one line about what takes longer.
     :param credentials: returns the credential for a registry; what ``plugrun login`` stored if not given.
     """
     from plugrun.registry.client import Transport
     from plugrun.registry.credentials import CredentialStore
 
-    transport = Transport(credentials=credentials or CredentialStore().get, notice=_notice)
+    transport = Transport(credentials=credentials or CredentialStore().get, notice=notice)
     try:
         yield transport
     finally:
@@ -49,8 +48,3 @@ def registry_name(server: str) -> str:
     if not fits:
         raise InvalidArgument(f"{server!a} is no registry", hint="write HOST[:PORT]; docker.io is Docker Hub")
     return found
-
-
-def _notice(line: str) -> None:
-    erase = "\r\x1b[K" if sys.stderr.isatty() else ""  # a live line may be there
-    print(f"{erase}plugrun: {printable(line)}", file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@ from plugrun.images import digest as digests
 from plugrun.images import layout, manifest, names, platform, reference
 from plugrun.images.image import blobs_of
 from plugrun.images.manifest import Descriptor, Manifest
-from plugrun.images.store import ImageStore
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from plugrun.images.reference import Reference
+    from plugrun.images.store import ImageStore
 
 _AGAIN = "load or pull the image again"
 
@@ -35,10 +35,9 @@ class Outgoing(NamedTuple):
     blobs: tuple[Descriptor, ...]
 
 
-def references(root: Path, name: str, *, all_tags: bool = False) -> list[Reference]:
+def references(store: ImageStore, name: str, *, all_tags: bool = False) -> list[Reference]:
     """Return what a user names to be pushed.
 
-    :param root: the image store.
     :param name: ``NAME[:TAG]``.
     :param all_tags: every tag of ``name``, which then has none.
     :raises InvalidArgument: a digest or an id is not a name to push to.
@@ -46,9 +45,9 @@ def references(root: Path, name: str, *, all_tags: bool = False) -> list[Referen
     """
     wanted = _parse(name)
     if all_tags:
-        return _tags(root, name, wanted)
-    if names.find(layout.read_index(root), wanted) is None:
-        raise _no_name(root, name)
+        return _tags(store.root, name, wanted)
+    if names.find(layout.read_index(store.root), wanted) is None:
+        raise _no_name(store, name)
     return [wanted]
 
 
@@ -58,6 +57,7 @@ def read(root: Path, ref: Reference) -> Outgoing:
     Of an index, which only another tool can have put into the store, this is the image for this machine: the others
     need not be there.
 
+    :param root: the image store.
     :raises NotFound: there is no such image any more.
     :raises FailedPrecondition: it is damaged, or not all of it is in the store.
     """
@@ -128,9 +128,9 @@ def _tags(root: Path, name: str, wanted: Reference) -> list[Reference]:
     return found
 
 
-def _no_name(root: Path, name: str) -> PlugrunError:
+def _no_name(store: ImageStore, name: str) -> PlugrunError:
     try:
-        ImageStore(root).resolve(name)
+        store.resolve(name)
     except NotFound as error:
         return error
     return InvalidArgument(

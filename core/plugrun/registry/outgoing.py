@@ -47,7 +47,11 @@ def references(store: ImageStore, name: str, *, all_tags: bool = False) -> list[
     if all_tags:
         return _tags(store.root, name, wanted)
     if names.find(layout.read_index(store.root), wanted) is None:
-        raise _no_name(store, name)
+        store.resolve(name)  # raises if it is no id either
+        raise InvalidArgument(
+            f"{name} is an image id, and an image is pushed by name",
+            hint=f"give it a name first: plugrun tag {name} NAME:TAG",
+        )
     return [wanted]
 
 
@@ -76,13 +80,15 @@ def read(root: Path, ref: Reference) -> Outgoing:
 def open_blob(root: Path, digest: str) -> BinaryIO:
     """Open a blob for reading.
 
-    :raises FailedPrecondition: it is missing.
+    :raises FailedPrecondition: it is missing, or cannot be opened.
     """
     path = layout.blob_path(root, digest)
     try:
         return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0)
     except FileNotFoundError:
         raise FailedPrecondition(f"blob {digest} is missing from the image store", hint=_AGAIN) from None
+    except OSError as error:
+        raise FailedPrecondition(f"blob {digest} in the image store: {error.strerror}", hint=_AGAIN) from error
 
 
 def neighbours(root: Path, ref: Reference) -> Mapping[str, Sequence[str]]:
@@ -126,17 +132,6 @@ def _tags(root: Path, name: str, wanted: Reference) -> list[Reference]:
     if not found:
         raise NotFound(f"no image {name} with any tag", hint="plugrun images lists those there are")
     return found
-
-
-def _no_name(store: ImageStore, name: str) -> PlugrunError:
-    try:
-        store.resolve(name)
-    except NotFound as error:
-        return error
-    return InvalidArgument(
-        f"{name} is an image id, and an image is pushed by name",
-        hint=f"give it a name first: plugrun tag {name} NAME:TAG",
-    )
 
 
 def _manifest(root: Path, entry: Descriptor) -> tuple[Descriptor, bytes, Manifest]:

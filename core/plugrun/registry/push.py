@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from plugrun.errors import PlugrunError
 from plugrun.registry import outgoing
@@ -85,25 +85,14 @@ class Pusher:
             image = outgoing.read(self._root, ref)
             if self._neighbours is None:
                 self._neighbours = outgoing.neighbours(self._root, ref)
-            self._send_all(image.blobs, _Serial(report))
+            with _Watch(report, self._transport.close) as watch:
+                watch.each(image.blobs, self._send)
             assert ref.tag
             self._repository.put_manifest(ref.tag, image.data, image.manifest.media_type)
         except PlugrunError as error:
             error.args = (f"cannot push {ref.familiar()}: {error}",)
             raise
         return Pushed(ref, image.manifest.digest, image.manifest.size)
-
-    def _send_all(self, blobs: Sequence[Descriptor], serial: _Serial) -> None:
-        threads = ThreadPoolExecutor(_AT_ONCE, "push")
-        try:
-            for done in as_completed([threads.submit(self._send, blob, serial) for blob in blobs]):
-                done.result()
-        except BaseException:  # such as an interrupt: the other threads must not go on, nor be waited for
-            serial.end()
-            self._transport.close()
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
-        threads.shutdown()
 
     def _send(self, blob: Descriptor, report: Report) -> None:
         if self._repository.has_blob(blob.digest):
@@ -124,19 +113,57 @@ class Pusher:
         return report(Step(blob, State.PUSHED, blob.size))
 
 
-class _Serial:
-    """Passes reports on, one at a time, until the end."""
+class _Watch:
+    """Lets several threads work, as a context, until one of them fails or an error ends the block.
 
-    def __init__(self, report: Report) -> None:
+    :param report: gets what they report, one step at a time, and nothing after the first failure.
+    :param abort: makes those fail that still wait for the registry, so that nobody has to wait for them.
+    """
+
+    def __init__(self, report: Report, abort: Callable[[], None]) -> None:
         self._report = report
+        self._abort = abort
         self._lock = threading.Lock()
+        self._first = threading.Lock()  # not the one above, which is kept as long as a terminal is blocked
         self._ended = False
+        self._failure: BaseException | None = None
+        self._threads = ThreadPoolExecutor(_AT_ONCE, "push")
 
-    def __call__(self, step: Step) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            self._threads.shutdown()
+            return
+        self._end(error)
+        self._threads.shutdown(wait=False)
+        if isinstance(error, Exception) and self._failure is not error:
+            assert self._failure is not None
+            raise self._failure from None  # for which the others were given up
+
+    def each(self, blobs: Sequence[Descriptor], work: Callable[[Descriptor, Report], None]) -> None:
+        """Call ``work`` with each blob."""
+
+        def guarded(blob: Descriptor) -> None:
+            if self._ended:
+                return
+            try:
+                work(blob, self._tell)
+            except BaseException as error:
+                self._end(error)
+                raise
+
+        for job in as_completed([self._threads.submit(guarded, blob) for blob in blobs]):
+            job.result()
+
+    def _tell(self, step: Step) -> None:
         with self._lock:
             if not self._ended:
                 self._report(step)
 
-    def end(self) -> None:
-        """Pass nothing on any more."""
-        self._ended = True
+    def _end(self, error: BaseException) -> None:
+        with self._first:
+            self._ended = True
+            self._failure = self._failure or error
+        self._abort()

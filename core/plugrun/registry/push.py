@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from enum import Enum
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _MOUNTS = 3  # repositories to try
+_LOOK = 0.2  # seconds
 
 
 class State(Enum):
@@ -154,8 +155,12 @@ class _Watch:
                 self._end(error)
                 raise
 
-        for job in as_completed([self._threads.submit(guarded, blob) for blob in blobs]):
-            job.result()
+        pending = {self._threads.submit(guarded, blob) for blob in blobs}
+        while pending:
+            # An interrupt that comes just before a wait begins is seen only after it.
+            done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
+            for job in done:
+                job.result()
 
     def _tell(self, step: Step) -> None:
         with self._lock:

@@ -9,4 +9,5 @@ pytest_plugins = (
     "fixtures.tls",
     "fixtures.registry",
     "fixtures.stub",
+    "fixtures.tools",
 )

@@ -26,7 +26,8 @@ def pull(
     all_tags: Annotated[bool, option("--all-tags", "-a", help="Fetch every tag of the repository.")] = False,
     quiet: Annotated[bool, option("--quiet", "-q", help="Print the image's name only.")] = False,
     platform: Annotated[
-        str | None, option(help="os/architecture[/variant], if not this machine's.", metavar="PLATFORM")
+        str | None,
+        option(help="As os/architecture or os/architecture/variant, if not this machine's.", metavar="PLATFORM"),
     ] = None,
 ) -> None:
     """Fetch an image from a registry, and unpack it in the storage driver."""

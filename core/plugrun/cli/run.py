@@ -32,7 +32,8 @@ class Fetching(NamedTuple):
     )
     quiet: Annotated[bool, option("--quiet", "-q", help="Fetch it without a word.", panel=PROCESS)] = False
     platform: Annotated[
-        str | None, option(help="Fetch it for os/architecture[/variant].", metavar="PLATFORM", panel=PROCESS)
+        str | None,
+        option(help="Fetch it for os/architecture or os/architecture/variant.", metavar="PLATFORM", panel=PROCESS),
     ] = None
 
     def finder(self, opened: Engine, common: Globals) -> Callable[[str], Image]:

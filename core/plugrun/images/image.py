@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
@@ -37,6 +38,7 @@ class Image(NamedTuple):
     :param references: its names, canonical, in the order they were given.
     :param layers: lowest first.
     :param size: bytes of all its blobs, as stored.
+    :param sources: the digest that a registry has under each of its names; ``""`` for a name that was not pulled.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Image(NamedTuple):
     config: ImageConfig
     layers: tuple[Layer, ...]
     size: int
+    sources: Mapping[str, str] = MappingProxyType({})
 
 
 class Staged(NamedTuple):
@@ -78,6 +81,17 @@ class LoadedImage(NamedTuple):
     label: str = ""
 
 
+class Removed(NamedTuple):
+    """One thing that a removal took away.
+
+    :param untagged: a canonical reference.
+    :param deleted: an image id.
+    """
+
+    untagged: str | None = None
+    deleted: str | None = None
+
+
 def read_manifest(root: Path, entry: Descriptor) -> Manifest:
     """Read the manifest of one entry of the store's index, through one nested index if another tool wrote that.
 
@@ -95,9 +109,10 @@ def read_manifest(root: Path, entry: Descriptor) -> Manifest:
     raise FailedPrecondition(f"index {entry.digest} in the image store is nested too deeply")
 
 
-def read_image(root: Path, entry: Descriptor, references: tuple[str, ...]) -> Image:
+def read_image(root: Path, entry: Descriptor, names: Mapping[str, str]) -> Image:
     """Read an image: its manifest and its configuration.
 
+    :param names: its names, each with its source.
     :raises FailedPrecondition: a blob is missing or damaged.
     """
     found = read_manifest(root, entry)
@@ -107,8 +122,8 @@ def read_image(root: Path, entry: Descriptor, references: tuple[str, ...]) -> Im
         layers = pair_layers(found, config)
     except InvalidArgument as error:
         raise FailedPrecondition(f"the image store is damaged: {error}") from error
-    size = entry.size + found.config.size + sum(layer.size for layer in layers)
-    return Image(found.config.digest, references, entry.digest, config, layers, size)
+    size = entry.size + found.config.size + sum({layer.digest: layer.size for layer in layers}.values())
+    return Image(found.config.digest, tuple(names), entry.digest, config, layers, size, names)
 
 
 def pair_layers(found: Manifest, config: ImageConfig) -> tuple[Layer, ...]:

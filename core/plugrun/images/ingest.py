@@ -105,6 +105,13 @@ class Ingest:
             raise InvalidArgument(f"{what} is larger than {MAX_SIZE >> 20} MiB")
         return self._path(blob.digest).read_bytes()
 
+    def chunks(self, digest: str, size: int) -> Iterator[memoryview]:
+        """Yield the bytes of a blob that is here, at most ``size`` at once; each view is good until the next."""
+        buffer = bytearray(size)
+        with _open(self._path(digest)) as raw:
+            while count := raw.readinto(buffer):
+                yield memoryview(buffer)[:count]
+
     def open_layer(self, blob: Blob, what: str, *, diff_id: str | None) -> LayerStream:
         """Return the uncompressed bytes of a blob; parameters and errors as :func:`streams.open_layer`."""
         return open_layer(_open(self._path(blob.digest)), what, digest=blob.digest, size=blob.size, diff_id=diff_id)

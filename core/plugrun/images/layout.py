@@ -21,7 +21,7 @@ MARKER = "oci-layout"
 INDEX = "index.json"
 REF_NAME = "org.opencontainers.image.ref.name"
 SOURCE_DIGEST = "io.plugrun.source.digest"  # what the registry has under the name: of an index, or of the image itself
-_MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
+MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def blob_path(root: Path, digest: str) -> Path:
@@ -35,7 +35,7 @@ def ensure(root: Path) -> None:
         paths.ensure_private(directory)
     if not (root / MARKER).exists():
         with locked(root):
-            replace_file(root, MARKER, _MARKER_TEXT)
+            replace_file(root, MARKER, MARKER_TEXT)
 
 
 def locked(root: Path) -> AbstractContextManager[None]:

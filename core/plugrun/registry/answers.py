@@ -67,7 +67,7 @@ def words(data: bytes) -> str:
         value = json.loads(data)
     except (ValueError, RecursionError):
         text = data[:_LINE].decode(errors="replace").strip()
-        return "" if text.startswith("<") else shown(text)
+        return "" if text.startswith(("<", "[", "{")) else shown(text)
     return shown(_message(value))
 
 

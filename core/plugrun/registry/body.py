@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import HTTPError
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import Interrupted, InvalidArgument
 from plugrun.registry import failures
-from plugrun.registry.failures import Interrupted
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse

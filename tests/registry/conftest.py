@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from pathlib import Path
 
 import pytest
 
+from plugrun.registry import config
 from plugrun.registry.client import Repository, Transport
 from plugrun.registry.endpoint import Endpoint
 from plugrun.registry.limits import Limits
@@ -73,3 +75,46 @@ def serve():
 def certificate(tmp_path_factory) -> Path:
     """A certificate for localhost in a directory of its own, as ``ca.crt``: it is its own CA."""
     return make_certificate(tmp_path_factory.mktemp("certs") / "ca.crt")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home of its own, with nothing in it."""
+    for name in ("DOCKER_CONFIG", "REGISTRY_AUTH_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def docker_config(home):
+    """Write ``~/.docker/config.json``; return its path."""
+
+    def write(content):
+        path = home / ".docker" / "config.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def no_registries_conf(monkeypatch):
+    monkeypatch.delenv(config.FILE_VARIABLE, raising=False)
+    monkeypatch.delenv(config.CERTIFICATES_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def load(tmp_path, no_registries_conf):
+    """Load a configuration of one text, or of several in registries.conf.d."""
+
+    def load(text="", **drop_ins):
+        (tmp_path / "registries.conf").write_text(text)
+        (tmp_path / "registries.conf.d").mkdir()
+        for name, content in drop_ins.items():
+            (tmp_path / "registries.conf.d" / f"{name}.conf").write_text(content)
+        return config.load(tmp_path)
+
+    return load

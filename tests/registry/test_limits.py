@@ -12,6 +12,7 @@ from plugrun.errors import Interrupted, InvalidArgument, Unavailable
 from plugrun.registry import sockets
 from plugrun.registry.limits import Limits
 from registry.server import Reply
+from terminals import until
 
 DIGEST = "sha256:" + "ab" * 32
 SHORT = Limits(connect=5, answer=0.3, upload=0.3, window=0.3, pace=1000)
@@ -112,6 +113,25 @@ def test_a_huge_error_is_cut_off(client, serve, slow):
     with pytest.raises(Exception, match=r"^no image .* in the registry: (no )+…$|no…$") as caught:
         client.repository(server).manifest("v1")
     assert len(str(caught.value)) < 400
+
+
+def test_closing_is_not_told_as_trouble_with_the_registry(client, serve, slow):
+    server = serve(lambda _seen: Reply(200, {"Content-Length": "100"}, slow(1, first=b"x", pause=60)))
+    caught = []
+
+    def ask():
+        try:
+            client.repository(server).manifest("v1")
+        except Unavailable as error:
+            caught.append(str(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    until(lambda: server.seen)
+    client.transport.close()
+    thread.join(20)
+    assert caught == ["the connections to registries are closed"]
+    assert client.notices == []
 
 
 def test_closing_wakes_who_waits(client, serve, slow):

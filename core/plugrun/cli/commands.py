@@ -11,6 +11,7 @@ from plugrun.tuples import NamedTuple
 RUN = "Run containers"
 LOOK = "Look at containers"
 IMAGES = "Images"
+REGISTRIES = "Registries"
 ENGINE = "Engine"
 
 
@@ -62,6 +63,7 @@ GROUPS: Mapping[str, Group] = {
         "Work with images.",
         {
             "pull": Entry("pull:pull"),
+            "push": Entry("push:push"),
             "ls": Entry("images:ls"),
             "load": Entry("load:load"),
             "save": Entry("save:save"),
@@ -82,7 +84,6 @@ TOP: Mapping[str, Entry] = {
     **_CONTAINER,
     "ps": Entry("ps:ps", LOOK),
     "inspect": Entry("inspect:inspect", LOOK),
-    "pull": Entry("pull:pull", IMAGES),
     "images": Entry("images:ls", IMAGES),
     "load": Entry("load:load", IMAGES),
     "save": Entry("save:save", IMAGES),
@@ -91,6 +92,10 @@ TOP: Mapping[str, Entry] = {
     "untag": Entry("tag:untag", IMAGES),
     "history": Entry("history:history", IMAGES),
     "rmi": Entry("rmi:rm", IMAGES),
+    "pull": Entry("pull:pull", REGISTRIES),
+    "push": Entry("push:push", REGISTRIES),
+    "login": Entry("login:login", REGISTRIES),
+    "logout": Entry("login:logout", REGISTRIES),
     "info": Entry("system:info", ENGINE),
     "doctor": Entry("system:doctor", ENGINE),
     "version": Entry("system:version", ENGINE),

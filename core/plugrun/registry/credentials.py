@@ -81,6 +81,14 @@ def podman_file(registry: str) -> Path | None:
     return next((path for path in _podman_files() if _get(path, registry)), None)
 
 
+def registry_of(key: str) -> str:
+    """Return the registry that a key of such a file means; ``""`` for what podman keeps for a part of a registry."""
+    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
+    if path.rstrip("/") not in _API_PATHS:
+        return ""
+    return DEFAULT_REGISTRY if host == _HUB_HOST else host
+
+
 def _podman_files() -> Iterator[Path]:
     if named := os.environ.get("REGISTRY_AUTH_FILE"):
         yield Path(named)
@@ -121,15 +129,7 @@ def _key(registry: str) -> str:
 
 def _keys(table: Iterable[str], registry: str) -> list[str]:
     """Return the keys that mean a registry."""
-    return [key for key in table if _registry(key) == registry]
-
-
-def _registry(key: str) -> str:
-    """Return the registry that a key means; one that podman keeps for a part of a registry means none."""
-    host, _, path = key.removeprefix("https://").removeprefix("http://").partition("/")
-    if path.rstrip("/") not in _API_PATHS:
-        return ""
-    return DEFAULT_REGISTRY if host == _HUB_HOST else host
+    return [key for key in table if registry_of(key) == registry]
 
 
 def _remove(content: dict[str, Any], registry: str) -> bool:

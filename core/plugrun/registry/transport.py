@@ -111,7 +111,11 @@ class Transport:
 
         def guarded() -> T:
             self._check()
-            return attempt()
+            try:
+                return attempt()
+            except Transient:
+                self._check()  # what broke off because of us is no trouble to tell of
+                raise
 
         return self._retries.run(guarded)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry import NAMESPACE
+from pull_registry import NAMESPACE
 
 if TYPE_CHECKING:
     from pull_images import Image

@@ -17,16 +17,16 @@ RESULTS = CHECKOUT / "docs" / "bench"
 
 RUN = """# Benchmark: how long `run --rm busybox true` takes
 
-Written by `make bench`: {about}, {rounds} rounds. Every engine with
-crun, overlay layers on one file system, the same image; whole processes from start to end, in turns, after one warm-up
-round. Docker's daemon is already running when its measurements begin; plugrun and podman have none.
+Written by `make bench`: {about}. Every
+engine with crun, overlay layers on one file system, the same image; whole processes from start to end, in turns, after
+one warm-up round. Docker's daemon is already running when its measurements begin; plugrun and podman have none.
 
 {table}
 """
 
 PULL = """# Benchmark: how long `pull` takes
 
-Written by `make bench`: {about}, {rounds} rounds. One registry
+Written by `make bench`: {about}. One registry
 (Debian's docker-registry, plain HTTP on loopback, its files in the page cache); whole processes from start to end, in
 turns. Every round is on a new ext4 file system, with an empty store of each engine: a new root of plugrun and podman,
 and a new daemon of docker on a new data root, which is already running. After a pull the layers are unpacked.
@@ -51,10 +51,10 @@ def progress(text: str) -> None:
         print(f"\r\033[K{'bench: ' * bool(text)}{text}", end="", file=sys.stderr, flush=True)
 
 
-def write(name: str, results: Mapping[str, Any]) -> None:
+def write(name: str, rounds: int, results: Mapping[str, Any]) -> None:
     """Print the results of one benchmark, and write them with those of the others that are there."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine(), **results}
+    data = {"machine": machine() | {"rounds": str(rounds)}, **results}
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
     print(TABLES[name](data["rows"]))
     parts = []
@@ -67,14 +67,14 @@ def write(name: str, results: Mapping[str, Any]) -> None:
 
 def section(kind: str, template: str, data: Mapping[str, Any]) -> str:
     facts = data["machine"]
-    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}".format(**facts)
+    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}, {rounds} rounds".format(**facts)
     images = "".join(image_line(image) for image in data.get("images", ()))
-    return template.format(about=about, rounds=data["rounds"], table=TABLES[kind](data["rows"]), images=images)
+    return template.format(about=about, table=TABLES[kind](data["rows"]), images=images)
 
 
 def image_line(image: Mapping[str, Any]) -> str:
     packed, unpacked = image["packed"] / 1e6, image["unpacked"] / 1e6
-    return f"- {image['name']}: {image['about'].lower()}; {packed:.0f} MB packed, {unpacked:.0f} MB unpacked\n"
+    return f"- {image['name']}: {image['about']}; {packed:.0f} MB packed, {unpacked:.0f} MB unpacked\n"
 
 
 def run_table(rows: list[dict[str, Any]]) -> str:

@@ -27,7 +27,7 @@ import pull_images
 from engines import Engine, installed, output
 from memory import Peak
 from pull_images import Image
-from registry import NAMESPACE, serving
+from pull_registry import NAMESPACE, serving
 
 LAYOUT = page.CHECKOUT / ".cache" / "bench"
 ROUNDS = int(os.environ.get("PULL_ROUNDS", "5"))
@@ -75,7 +75,7 @@ def main() -> None:
             one_round(work / f"round{number}", host, images, times, number)
     page.progress("")
     rows = [vars(summary(image, engine, times, memory)) for image in images for engine in engines_of(images[0], times)]
-    page.write("pull", {"rounds": ROUNDS, "images": [about(image) for image in images], "rows": rows})
+    page.write("pull", ROUNDS, {"images": [about(image) for image in images], "rows": rows})
 
 
 # --- Rounds -------------------------------------------------------------------------------------------------

@@ -34,10 +34,11 @@ and a new daemon of docker on a new data root, which is already running. After a
 {images}
 {table}
 
-MB are 10^6 bytes; "packed" are those transferred, "unpacked" those of the tar archives; "files" counts directories
-too. "MB peak" is memory, in a round of its own: the proportional set sizes of all processes, docker's daemons included,
-added up every 10 ms. The last two of each image are no engines but programs that verify and record nothing, for the
-same bytes: they show what the machine allows.
+Seconds are those of the pull; "synced" are those with a sync of the file system after it. When plugrun's pull ends, the
+layers are on the disk; podman and docker leave that to the kernel. MB are 10^6 bytes; "packed" are those transferred,
+"unpacked" those of the tar archives; "files" counts directories too. "MB peak" is memory, in a round of its own: the
+proportional set sizes of all processes, docker's daemons included, added up every 10 ms. The last two of each image are
+no engines but programs that verify and record nothing, for the same bytes: they show what the machine allows.
 """
 
 END = """
@@ -96,6 +97,7 @@ PULL_COLUMNS = {
     "fastest": "------:",
     "slowest": "------:",
     "of plugrun's": "-----------:",
+    "synced": "-----:",
     "packed MB/s": "----------:",
     "unpacked": "-------:",
     "files/s": "------:",
@@ -108,6 +110,7 @@ def pull_table(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {head} |", f"| {' | '.join(PULL_COLUMNS.values())} |"]
     for row in rows:
         times = f"{row['median']:8.2f} | {row['fastest']:7.2f} | {row['slowest']:7.2f} | {row['ratio']:11.2f}x"
+        times += f" | {row['synced']:6.2f}"
         rates = f"{row['packed_rate']:11.1f} | {optional(row['unpacked_rate'], 8)} | {optional(row['file_rate'], 7)}"
         lines.append(f"| {row['image']:6} | {row['engine']:17} | {times} | {rates} | {optional(row['memory'], 7)} |")
     return "\n".join(lines)

@@ -110,6 +110,9 @@ class _Counted(io.RawIOBase):
         self._place.write(data)
         return len(data)
 
+    def tell(self) -> int:
+        return self.size
+
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pull_registry import NAMESPACE
+from registries import NAMESPACE
 
 if TYPE_CHECKING:
     from pull_images import Image

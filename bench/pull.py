@@ -28,7 +28,7 @@ import pull_images
 from engines import Engine, installed, output
 from memory import Peak
 from pull_images import Image
-from pull_registry import NAMESPACE, serving
+from registries import NAMESPACE, serving
 
 LAYOUT = page.CHECKOUT / ".cache" / "bench"
 ROUNDS = int(os.environ.get("PULL_ROUNDS", "5"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import used_storage
 from plugrun.api import NotFound, SnapshotKind
-from plugrun.images import layout
+from plugrun.images import downloads, layout
 from plugrun.lifecycle.state import is_running
 from plugrun.snapshots import chain_ids
 from plugrun.tuples import NamedTuple
@@ -60,6 +60,7 @@ class DiskUse(NamedTuple):
     :param users: how many containers are made from an image, by its id.
     :param layers: unpacked layers; one that two drivers hold is there twice.
     :param containers: containers with the bytes allocated in their writable layers.
+    :param partial: bytes that there are of each blob that a pull has begun to fetch.
     """
 
     images: Sequence[Image]
@@ -67,6 +68,7 @@ class DiskUse(NamedTuple):
     blobs: Mapping[str, int]
     layers: Sequence[LayerUse]
     containers: Sequence[tuple[ContainerRecord, int]]
+    partial: Sequence[int]
 
     def totals(self) -> Iterator[Total]:
         """Yield each kind."""
@@ -80,6 +82,7 @@ class DiskUse(NamedTuple):
         running = [size for record, size in self.containers if is_running(record)]
         size = sum(size for _, size in self.containers)
         yield Total("Containers", len(self.containers), len(running), size, size - sum(running))
+        yield Total("Partial Downloads", len(self.partial), 0, sum(self.partial), sum(self.partial))
 
     def unpacked(self, image: Image) -> list[int]:
         """Return the bytes that each layer of an image occupies, lowest first, in all drivers together."""
@@ -131,6 +134,7 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         blobs=_blobs(engine.paths.images),
         layers=[LayerUse(driver, *one) for driver, found in held.items() for one in found],
         containers=[(record, sizes.get(key, 0)) for key, record in records.items()],
+        partial=downloads.sizes(engine.paths.images),
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import re
 import signal
+import stat
 import subprocess
 
 import pytest
@@ -75,7 +75,6 @@ def test_tag_and_untag(plugrun, app, group):
         (["save", "--platform", "x", "app:1"], 1, "platform 'x' is not os/architecture[/variant]"),
         (["save", "--platform", "linux/vax", "app:1"], 1, "there is none for linux/vax here"),
         (["save", "-o", "/nosuch/x", "app:1"], 1, "cannot write file /nosuch/x: No such file or directory"),
-        (["save", "-o", "/", "app:1"], 1, "cannot write file /: Is a directory"),
         (["image", "prune"], 1, "standard input is not a terminal; use --force (-f)"),
         (["image", "prune", "-f", "--filter", "dangling=true"], 1, "unknown filter 'dangling=true'; use until=TIME"),
         (["image", "prune", "-f", "--filter", "until=never"], 1, "'never' is neither a time nor a duration"),
@@ -207,14 +206,23 @@ def test_save_writes_to_a_pipe_a_file_and_a_device(plugrun, app, tmp_path):
     assert plugrun("save", "-o", str(tmp_path / "link"), "app:1").ok().stdout == ""
     assert saved.read_bytes() == done.stdout
     assert (tmp_path / "link").is_symlink()
-    device = tmp_path / "null"  # not the real one, which all would miss if this went wrong
+    device = tmp_path / "null"  # never the machine's own: root's mistakes replace it for everybody
     os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
     plugrun("image", "save", "-o", str(device), "app:1").ok()
-    assert stat.S_ISCHR(device.stat().st_mode)
+    assert device.is_char_device()
+    (tmp_path / "out").symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+    piped = subprocess.run(plugrun.argv("save", "-o", str(tmp_path / "out"), "app:1"), capture_output=True, check=True)
+    assert piped.stdout == done.stdout
+    assert (tmp_path / "out").is_symlink()
     with open("/dev/full", "wb") as full:
         failed = subprocess.run(plugrun.argv("save", "app:1"), stdout=full, stderr=subprocess.PIPE, check=False)
     assert failed.returncode == 1
     assert failed.stderr == b"plugrun: cannot write standard output: No space left on device\n"
+
+
+def test_save_does_not_write_over_a_directory(plugrun, app, tmp_path):
+    refused = plugrun("save", "-o", str(tmp_path), "app:1")
+    assert (refused.code, refused.stderr) == (1, f"plugrun: cannot write file {tmp_path}: Is a directory\n")
 
 
 def test_save_to_a_reader_who_leaves_ends_like_sigpipe(plugrun, app):

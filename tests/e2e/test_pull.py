@@ -15,6 +15,7 @@ from fixtures.registry import skopeo
 from fixtures.stub import Reply
 from images import archives
 from images.archives import Parts
+from plugrun.cli import text
 
 pytestmark = pytest.mark.root
 
@@ -54,7 +55,7 @@ def test_an_image_is_pulled_and_runs(trusted, registry, busybox_archive):
     lines = done.stderr.splitlines()
     assert lines[0] == f"Pulling {name}"
     assert lines[1].endswith(": complete, 1.09MB")
-    assert lines[2].startswith("1 layers fetched: 1.09MB in ")
+    assert lines[2].startswith("1 layer fetched: 1.09MB in ")
     assert trusted("run", "--rm", "--net", "none", name, "echo", "hello").ok().stdout == "hello\n"
     assert partial(trusted) == {}
     stored(trusted)
@@ -236,6 +237,18 @@ class TestInterrupts:
         assert partial(plugrun) == {}
         assert {digest, *(archives.sha256(one) for one in parts.layers)} <= stored(plugrun)
 
+    def test_what_nobody_wants_any_more_is_shown_and_pruned(self, plugrun, stub, big):
+        _, _, digest = big
+        with self.pulling(plugrun, stub) as process:
+            self.wait_until_partly_here(plugrun, digest)
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=20)
+        size = sum(partial(plugrun).values())
+        rows = plugrun("system", "df", "--format", "{{.Type}} {{.TotalCount}} {{.Size}}").ok().stdout.splitlines()
+        assert f"Partial Downloads {len(partial(plugrun))} {text.size(size)}" in rows
+        assert f"Total reclaimed space: {text.size(size)}" in plugrun("image", "prune", "-f").ok().stdout
+        assert partial(plugrun) == {}
+
     def test_damaged_remains_are_fetched_again(self, plugrun, stub, big):
         _, more, digest = big
         more.set()
@@ -260,6 +273,19 @@ class TestInterrupts:
         assert asked.count(stub.blob_path(digest)) == 1
         assert partial(plugrun) == {}
         stored(plugrun)
+
+
+def test_a_manifest_is_shown_as_the_registry_has_it(trusted, registry, busybox_archive):
+    name = registry.push(busybox_archive, "pull/manifest:1")
+    raw = json.loads(skopeo("inspect", "--raw", *registry.credentials(), f"docker://{name}"))
+    assert json.loads(trusted("manifest", "inspect", name).ok().stdout) == raw
+    more = json.loads(trusted("manifest", "inspect", "-v", name).ok().stdout)
+    assert more["Manifest"] == raw
+    assert more["Descriptor"]["digest"] == registry.digest("pull/manifest:1")
+    missing = trusted("manifest", "inspect", registry.name("pull/manifest:2"))
+    assert missing.code == 1
+    assert missing.stderr.count("\n") == 1
+    assert registry.name("pull/manifest:2") in missing.stderr
 
 
 def test_what_skopeo_put_there_is_what_is_pulled(trusted, registry, busybox_archive):

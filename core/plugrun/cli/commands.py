@@ -75,6 +75,7 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "system": Group("Look at the engine as a whole.", {"df": Entry("df:df"), "info": Entry("system:info")}),
+    "manifest": Group("Look at registries' manifests.", {"inspect": Entry("manifest:inspect")}),
     "plugin": Group("See the installed drivers.", {"ls": Entry("plugin:ls")}),
 }
 TOP: Mapping[str, Entry] = {

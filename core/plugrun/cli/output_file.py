@@ -39,12 +39,12 @@ def replacing(path: str) -> Iterator[Write]:
     :raises Unavailable: it cannot be written.
     """
     what = f"file {path}"
-    real = os.path.realpath(path)
-    if os.path.exists(real) and not stat.S_ISREG(os.stat(real).st_mode):
-        descriptor = _open(real, os.O_WRONLY, what)
+    if _is_special(path):
+        descriptor = _open(path, os.O_WRONLY, what)
         with contextlib.closing(open(descriptor, "wb", buffering=0)):
             yield _writer(descriptor, what)
         return
+    real = os.path.realpath(path)  # behind a symbolic link, it is the file that is written anew
     staged = os.path.join(os.path.dirname(real), f".plugrun-{os.urandom(8).hex()}")
     descriptor = _open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, what)
     try:
@@ -58,6 +58,14 @@ def replacing(path: str) -> Iterator[Write]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staged)
         raise
+
+
+def _is_special(path: str) -> bool:
+    """Whether there is something else than a file, be it behind a link of ``/proc/self/fd`` that has no path."""
+    try:
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _open(path: str, flags: int, what: str) -> int:

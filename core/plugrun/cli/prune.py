@@ -11,6 +11,7 @@ from plugrun.cli.context import Globals, engine
 from plugrun.cli.image_names import familiar
 from plugrun.cli.params import option
 from plugrun.errors import FailedPrecondition
+from plugrun.images import downloads
 from plugrun.images import filters as image_filters
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def prune(
         option("--filter", help="until=TIME or AGE, label[!]=KEY[=VALUE].", metavar="FILTER"),
     ] = None,
 ) -> None:
-    """Remove images without a name, and their unpacked layers; never one that a container is made from."""
+    """Remove images without a name, and their unpacked layers; never one that a container is made from.
+
+    Without a filter, also what interrupted pulls have left.
+    """
     from plugrun.reclaim import free_layers
 
     with engine(common) as opened:
@@ -45,6 +49,8 @@ def prune(
 
         removed, size = opened.images.prune(unwanted)
         size += free_layers(opened, measure=True)
+        if not filters:
+            size += downloads.remove_old(opened.images.root, max_age=0)
     if removed:
         text.say("Deleted Images:")
         for one in removed:

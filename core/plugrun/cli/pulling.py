@@ -96,13 +96,12 @@ class _Screen:
     def _total(self, layers: list[LayerFetch]) -> str:
         wanted = [one for one in layers if not one.present]
         here, whole = sum(one.fetched for one in wanted), sum(one.layer.size for one in wanted)
-        rate = self._rate(here)
-        left = f", {text.age((whole - here) / rate).lower()} left" if rate and here < whole else ""
         count = sum(one.done for one in layers)
-        return (
-            f"Pulling {self._name}: {count} of {len(layers)} layers, {text.size(here)} of {text.size(whole)}, "
-            f"{text.size(int(rate))}/s{left}"
-        )
+        start = f"Pulling {self._name}: {count} of {_layers(len(layers))}, {text.size(here)} of {text.size(whole)}"
+        if here == whole or not (rate := self._rate(here)):
+            return start
+        seconds = (whole - here) / rate
+        return f"{start}, {text.size(int(rate))}/s" + (f", {text.age(seconds)} left" if seconds >= 1 else "")
 
     def _rate(self, here: int) -> float:
         """Return bytes a second over the last two seconds."""
@@ -137,7 +136,11 @@ def _summary(layers: list[LayerFetch], seconds: float) -> str:
     resumed = sum(one.resumed for one in came)
     again = f", {text.size(resumed)} of them from before" if resumed else ""
     amount = sum(one.layer.size for one in came)
-    return f"{len(came)} layers fetched{known}: {text.size(amount)}{again} in {seconds:.1f} s"
+    return f"{_layers(len(came))} fetched{known}: {text.size(amount)}{again} in {seconds:.1f} s"
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer{'' if count == 1 else 's'}"
 
 
 class _Silent:

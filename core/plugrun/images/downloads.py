@@ -21,7 +21,7 @@ from plugrun.images import digest as digests
 from plugrun.images.following import Following
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -65,16 +65,26 @@ def remove_old(root: Path, *, max_age: float = _MAX_AGE) -> int:
     :return: bytes freed.
     """
     freed = 0
-    with contextlib.suppress(FileNotFoundError):
-        for path in area(root).iterdir():
-            status = path.stat()
-            if time.time() - status.st_mtime < max_age:
-                continue
-            if (descriptor := locks.try_acquire(path)) is not None:
-                path.unlink(missing_ok=True)
-                os.close(descriptor)
-                freed += status.st_size
+    for path, status in _remains(root):
+        if time.time() - status.st_mtime < max_age:
+            continue
+        if (descriptor := locks.try_acquire(path)) is not None:
+            path.unlink(missing_ok=True)
+            os.close(descriptor)
+            freed += status.st_size
     return freed
+
+
+def sizes(root: Path) -> list[int]:
+    """Return the bytes that there are of each blob on its way."""
+    return [status.st_size for _, status in _remains(root)]
+
+
+def _remains(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    with contextlib.suppress(FileNotFoundError):  # nothing has ever been fetched
+        for name in os.listdir(area(root)):
+            with contextlib.suppress(FileNotFoundError):  # complete meanwhile
+                yield area(root) / name, os.stat(area(root) / name)
 
 
 class DamagedRemains(InvalidArgument):

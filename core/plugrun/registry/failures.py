@@ -19,10 +19,6 @@ _SHOWN = 200  # characters of what a registry says
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 
 
-class Interrupted(Unavailable):
-    """A body broke off or stalled; worth another try."""
-
-
 class Transient(Exception):
     """Something that may be gone at the next try.
 
@@ -59,8 +55,11 @@ def shown(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
-def unreachable(error: Exception, place: Place) -> Transient | PlugrunError:
-    """Return what to raise for an exception of urllib3 or a socket: :class:`Transient` if another try makes sense."""
+def unreachable(error: Exception, place: Place, *, known: bool = True) -> Transient | PlugrunError:
+    """Return what to raise for an exception of urllib3 or a socket: :class:`Transient` if another try makes sense.
+
+    :param known: it has answered before; to find nobody is then a passing trouble, and else a wrong name.
+    """
     tls = _find(error, ssl.SSLError)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return Denied(
@@ -70,23 +69,25 @@ def unreachable(error: Exception, place: Place) -> Transient | PlugrunError:
     if tls and tls.reason in _NO_TLS:
         return Denied(f"{place} speaks plain HTTP", hint="list it as insecure in the config")
     unavailable = Unavailable(f"{place} cannot be reached: {cause(error)}")
-    return unavailable if _is_final(error) else Transient(unavailable)
+    return unavailable if _is_final(error) or (not known and _is_nobody(error)) else Transient(unavailable)
 
 
 def cause(error: Exception) -> str:
     """Return in some words why a connection failed."""
-    unknown = _find(error, socket.gaierror)
-    tls = _find(error, ssl.SSLError)
+    if isinstance(error, exceptions.ProxyError):
+        return f"the proxy does not let us: {cause(error.original_error)}"
     if isinstance(error, exceptions.ReadTimeoutError):
         return "it does not answer in time"
-    if unknown or isinstance(error, exceptions.ConnectTimeoutError):
-        return shown((unknown.strerror if unknown else None) or "connecting takes too long").lower()
-    if tls and not _is_end(tls):
-        return f"TLS fails: {shown(tls.reason or str(tls)).replace('_', ' ').lower()}"
-    if isinstance(error, exceptions.ProxyError):
-        return f"the proxy refuses: {shown(str(error.original_error))}"
-    system = next((link for link in _chain(error) if isinstance(link, OSError) and link.strerror), None)
-    return shown(system.strerror or "").lower() if system and not tls else "the connection broke off"
+    tls = _find(error, ssl.SSLError)
+    if tls:
+        reason = shown(tls.reason or str(tls)).replace("_", " ").lower()
+        return "the connection broke off" if _is_end(tls) else f"TLS fails: {reason}"
+    system = next((link for link in _chain(error) if isinstance(link, OSError)), None)
+    if system and system.strerror:
+        return shown(system.strerror).lower()
+    if isinstance(system, TimeoutError):
+        return "it takes too long"
+    return shown(str(system)) if system and system.args else "the connection broke off"
 
 
 def speaks_http(error: Exception) -> bool:
@@ -98,6 +99,14 @@ def speaks_http(error: Exception) -> bool:
 def is_refused(error: Exception) -> bool:
     """Whether nobody listens at a port, or whoever does hangs up on us."""
     return _find(error, ConnectionError) is not None or _find(error, ssl.SSLEOFError) is not None
+
+
+def _is_nobody(error: Exception) -> bool:
+    """Whether no connection came about at all."""
+    return (
+        _find(error, exceptions.ConnectTimeoutError) is not None
+        or _find(error, exceptions.NewConnectionError) is not None
+    )
 
 
 def _is_final(error: Exception) -> bool:

@@ -7,9 +7,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from plugrun.errors import PlugrunError
 from plugrun.images import digest as digests
 from plugrun.images import streams
-from plugrun.images.downloads import Cancelled, Download
+from plugrun.images.downloads import Download
 from plugrun.images.following import Following, ReadAhead
 from plugrun.images.ingest import Blob
 
@@ -112,7 +113,7 @@ class Fetch:
         for one in self.layers.values():
             if one.download is not None:
                 one.download.close()
-        if isinstance(error, Cancelled) and self._failure is not None:
+        if isinstance(error, PlugrunError) and self._failure not in {None, error}:
             raise self._failure from None  # for which the others were given up
 
     def open_layer(self, layer: Layer) -> BinaryIO:
@@ -160,7 +161,8 @@ class Fetch:
             )
         except BaseException as error:
             with self._lock:
-                self._failure = self._failure or error
+                if not self._stop.is_set():  # else something else failed first, and this is what became of it
+                    self._failure = self._failure or error
             self._cancel()
             raise
 

@@ -7,10 +7,12 @@ from urllib.parse import unquote
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
+from urllib3.exceptions import LocationParseError
 from urllib3.util import Url, make_headers, parse_url
 
 from plugrun.errors import InvalidArgument
 from plugrun.registry import origin
+from plugrun.registry.failures import shown
 from plugrun.registry.sockets import Watch, pool_classes
 
 _KEPT = 8  # idle connections to a host: as many as layers are downloaded at a time, and some
@@ -39,9 +41,13 @@ def manager(through: str | None, context: ssl.SSLContext, watch: Watch, what: st
 
 
 def _through(through: str, context: ssl.SSLContext) -> urllib3.ProxyManager:
-    url = parse_url(through if "://" in through else f"http://{through}")
+    try:
+        url = parse_url(through if "://" in through else f"http://{through}")
+    except LocationParseError:
+        url = Url()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise InvalidArgument(f"the proxy {url.scheme}://{url.netloc} is not one for HTTP")
+        public = through.rpartition("@")[2]  # without the password
+        raise InvalidArgument(f"the proxy of the environment, {shown(public)!r}, is not the URL of an HTTP proxy")
     headers = make_headers(proxy_basic_auth=unquote(url.auth)) if url.auth else None
     address = url._replace(auth=None).url
     return urllib3.ProxyManager(address, proxy_headers=headers, maxsize=_KEPT, ssl_context=context)

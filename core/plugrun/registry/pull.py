@@ -6,13 +6,14 @@ import contextlib
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from plugrun.errors import PlugrunError
+from plugrun.images import manifest as manifests
 from plugrun.images import platform as platforms
 from plugrun.images.downloads import DamagedRemains, remove_old
 from plugrun.images.flushing import flushing
 from plugrun.images.image import Staged
 from plugrun.lifecycle.create import unpacked
 from plugrun.registry import config as configs
-from plugrun.registry.client import Repository, Transport
+from plugrun.registry.client import Answer, Repository, Transport
 from plugrun.registry.credentials import CredentialStore
 from plugrun.registry.fetch import Fetch
 from plugrun.registry.resolve import Found, find
@@ -83,6 +84,17 @@ def tags(engine: Engine, wanted: Reference) -> list[Reference]:
     with connected(engine) as transport:
         found = _first(transport, wanted, lambda repository: list(repository.tags()), engine.warn)
     return [wanted._replace(tag=tag) for tag in found]
+
+
+def manifest(engine: Engine, wanted: Reference) -> Answer:
+    """Return the manifest or index that a registry has under a reference, well-formed.
+
+    :raises PlugrunError: as :func:`pull`.
+    """
+    with connected(engine) as transport:
+        found = _first(transport, wanted, lambda one: one.manifest(wanted.digest or wanted.tag or ""), engine.warn)
+    manifests.parse(found.data, f"manifest of {wanted.familiar()}", media_type=found.media_type)
+    return found
 
 
 @contextlib.contextmanager

@@ -38,12 +38,13 @@ class Trust:
         return self._made[key]
 
     def _make(self, pairs: list[tuple[Path, Path]], *, verified: bool) -> ssl.SSLContext:
-        context = ssl.create_default_context()
         if verified:
+            context = ssl.create_default_context()
             for path in self._files("*.crt"):
                 with _naming(path):
                     context.load_verify_locations(path)
         else:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         for certificate, key in pairs:

@@ -157,11 +157,12 @@ class Transport:
         own = origin.of(url) == site.origin
         if not own:
             error: PlugrunError = Unavailable(
-                f"registry {endpoint.host} sends us on to {origin.hostname(url)} for {request.what}, "
-                f"which answers {answers.status(response.status)}"
+                f"{site.place(url)} answers {answers.status(response.status)} about {request.what}"
             )
         else:
-            error = answers.refused(response.status, data, endpoint, request.what, user=authorizer.user)
+            error = answers.refused(
+                response.status, data, endpoint, request.what, user=authorizer.user, vouched=authorizer.vouched
+            )
         if answers.is_transient(response.status):
             raise Transient(error, response.headers.get("Retry-After"))
         raise error
@@ -184,7 +185,12 @@ class Transport:
         response, last = self._follow(site, url, request, header, site.origin)
         if response.status == 401 and origin.of(last) == site.origin:
             asked = response.headers.getlist("WWW-Authenticate")
-            if again := authorizer.answer(asked, request.scopes, header):
+            try:
+                again = authorizer.answer(asked, request.scopes, header)
+            except BaseException:
+                response.close()
+                raise
+            if again:
                 self._discard(response)
                 return self._follow(site, url, request, again, site.origin)
         return response, last

@@ -17,16 +17,16 @@ RESULTS = CHECKOUT / "docs" / "bench"
 
 RUN = """# Benchmark: how long `run --rm busybox true` takes
 
-Written by `make bench`: {about}, {rounds} rounds. Every engine with
-crun, overlay layers on one file system, the same image; whole processes from start to end, in turns, after one warm-up
-round. Docker's daemon is already running when its measurements begin; plugrun and podman have none.
+Written by `make bench`: {about}. Every
+engine with crun, overlay layers on one file system, the same image; whole processes from start to end, in turns, after
+one warm-up round. Docker's daemon is already running when its measurements begin; plugrun and podman have none.
 
 {table}
 """
 
 PULL = """# Benchmark: how long `pull` takes
 
-Written by `make bench`: {about}, {rounds} rounds. One registry
+Written by `make bench`: {about}. One registry
 (Debian's docker-registry, plain HTTP on loopback, its files in the page cache); whole processes from start to end, in
 turns. Every round is on a new ext4 file system, with an empty store of each engine: a new root of plugrun and podman,
 and a new daemon of docker on a new data root, which is already running. After a pull the layers are unpacked.
@@ -34,10 +34,11 @@ and a new daemon of docker on a new data root, which is already running. After a
 {images}
 {table}
 
-MB are 10^6 bytes; "packed" are those transferred, "unpacked" those of the tar archives; "files" counts directories
-too. "MB peak" is memory, in a round of its own: the proportional set sizes of all processes, docker's daemons included,
-added up every 10 ms. The last two of each image are no engines but programs that verify and record nothing, for the
-same bytes: they show what the machine allows.
+Seconds are those of the pull; "synced" are those with a sync of the file system after it. When plugrun's pull ends, the
+layers are on the disk; podman and docker leave that to the kernel. MB are 10^6 bytes; "packed" are those transferred,
+"unpacked" those of the tar archives; "files" counts directories too. "MB peak" is memory, in a round of its own: the
+proportional set sizes of all processes, docker's daemons included, added up every 10 ms. The last two of each image are
+no engines but programs that verify and record nothing, for the same bytes: they show what the machine allows.
 """
 
 END = """
@@ -51,10 +52,10 @@ def progress(text: str) -> None:
         print(f"\r\033[K{'bench: ' * bool(text)}{text}", end="", file=sys.stderr, flush=True)
 
 
-def write(name: str, results: Mapping[str, Any]) -> None:
+def write(name: str, rounds: int, results: Mapping[str, Any]) -> None:
     """Print the results of one benchmark, and write them with those of the others that are there."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    data = {"machine": machine(), **results}
+    data = {"machine": machine() | {"rounds": str(rounds)}, **results}
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
     print(TABLES[name](data["rows"]))
     parts = []
@@ -67,14 +68,14 @@ def write(name: str, results: Mapping[str, Any]) -> None:
 
 def section(kind: str, template: str, data: Mapping[str, Any]) -> str:
     facts = data["machine"]
-    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}".format(**facts)
+    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}, {rounds} rounds".format(**facts)
     images = "".join(image_line(image) for image in data.get("images", ()))
-    return template.format(about=about, rounds=data["rounds"], table=TABLES[kind](data["rows"]), images=images)
+    return template.format(about=about, table=TABLES[kind](data["rows"]), images=images)
 
 
 def image_line(image: Mapping[str, Any]) -> str:
     packed, unpacked = image["packed"] / 1e6, image["unpacked"] / 1e6
-    return f"- {image['name']}: {image['about'].lower()}; {packed:.0f} MB packed, {unpacked:.0f} MB unpacked\n"
+    return f"- {image['name']}: {image['about']}; {packed:.0f} MB packed, {unpacked:.0f} MB unpacked\n"
 
 
 def run_table(rows: list[dict[str, Any]]) -> str:
@@ -96,6 +97,7 @@ PULL_COLUMNS = {
     "fastest": "------:",
     "slowest": "------:",
     "of plugrun's": "-----------:",
+    "synced": "-----:",
     "packed MB/s": "----------:",
     "unpacked": "-------:",
     "files/s": "------:",
@@ -108,6 +110,7 @@ def pull_table(rows: list[dict[str, Any]]) -> str:
     lines = [f"| {head} |", f"| {' | '.join(PULL_COLUMNS.values())} |"]
     for row in rows:
         times = f"{row['median']:8.2f} | {row['fastest']:7.2f} | {row['slowest']:7.2f} | {row['ratio']:11.2f}x"
+        times += f" | {row['synced']:6.2f}"
         rates = f"{row['packed_rate']:11.1f} | {optional(row['unpacked_rate'], 8)} | {optional(row['file_rate'], 7)}"
         lines.append(f"| {row['image']:6} | {row['engine']:17} | {times} | {rates} | {optional(row['memory'], 7)} |")
     return "\n".join(lines)

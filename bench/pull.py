@@ -1,9 +1,10 @@
 """Measure `pull` of every installed engine side by side; started by `make bench`.
 
 One registry, one private host, one run; in each round every engine has an empty store of its own and the engines take
-turns, image by image. The registry's files are in the page cache for all. Between measurements what was written goes
-to the disk, so that nobody waits for another's data. One round beforehand fills caches, checks that the images
-are there and unpacked afterwards, and finds how much memory the engines take; it is not timed.
+turns, image by image. The registry's files are in the page cache for all. After each pull the file system is synced, so
+that nobody waits for another's data, and that is timed too: engines differ in what they leave to it. One round
+beforehand fills caches, checks that the images are there and unpacked afterwards, and finds how much memory the engines
+take; it is not timed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ LAYOUT = page.CHECKOUT / ".cache" / "bench"
 ROUNDS = int(os.environ.get("PULL_ROUNDS", "5"))
 PROGRAMS = ("docker-registry", "skopeo", "curl")
 
-Times = dict[tuple[str, str], list[float]]  # seconds by image and engine
+Times = dict[tuple[str, str], list[tuple[float, float]]]  # by image and engine: seconds until the end, until synced
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Row:
     """One engine with one image; times in seconds.
 
     :param ratio: of the median to plugrun's.
+    :param synced: the median with the time until all of it is on the disk.
     :param packed_rate: MB/s of what is transferred; ``unpacked_rate`` of what is stored.
     :param file_rate: files and directories per second.
     :param memory: MB of all its processes at most.
@@ -52,6 +54,7 @@ class Row:
     fastest: float
     slowest: float
     ratio: float
+    synced: float
     packed_rate: float
     unpacked_rate: float | None
     file_rate: float | None
@@ -75,7 +78,7 @@ def main() -> None:
             one_round(work / f"round{number}", host, images, times, number)
     page.progress("")
     rows = [vars(summary(image, engine, times, memory)) for image in images for engine in engines_of(images[0], times)]
-    page.write("pull", {"rounds": ROUNDS, "images": [about(image) for image in images], "rows": rows})
+    page.write("pull", ROUNDS, {"images": [about(image) for image in images], "rows": rows})
 
 
 # --- Rounds -------------------------------------------------------------------------------------------------
@@ -116,7 +119,8 @@ def one_round(place: Path, host: str, images: Sequence[Image], times: Times, num
                 # Another order in each round, so that nobody always follows the same neighbour.
                 name = [*turns][(number + offset) % len(turns)]
                 os.sync()
-                times[image.name, name].append(run(turns[name]))
+                seconds = run(turns[name])
+                times[image.name, name].append((seconds, seconds + run(["sync", "--file-system", str(place)])))
 
 
 @contextlib.contextmanager
@@ -168,7 +172,7 @@ def name_of(image: Image, host: str) -> str:
 
 
 def summary(image: Image, engine: str, times: Times, memory: Mapping[tuple[str, str], int]) -> Row:
-    values = times[image.name, engine]
+    values = [seconds for seconds, _ in times[image.name, engine]]
     median = statistics.median(values)
     plugrun = next(name for name in engines_of(image, times) if name.startswith("plugrun"))
     unpacks = engine != by_hand.DOWNLOAD
@@ -179,7 +183,8 @@ def summary(image: Image, engine: str, times: Times, memory: Mapping[tuple[str, 
         median=median,
         fastest=min(values),
         slowest=max(values),
-        ratio=median / statistics.median(times[image.name, plugrun]),
+        ratio=median / statistics.median(seconds for seconds, _ in times[image.name, plugrun]),
+        synced=statistics.median(synced for _, synced in times[image.name, engine]),
         packed_rate=image.packed / median / 1e6,
         unpacked_rate=image.unpacked / median / 1e6 if unpacks else None,
         file_rate=image.entries / median if unpacks else None,

@@ -110,6 +110,9 @@ class _Counted(io.RawIOBase):
         self._place.write(data)
         return len(data)
 
+    def tell(self) -> int:
+        return self.size
+
     @property
     def digest(self) -> str:
         return "sha256:" + self._hash.hexdigest()
@@ -210,7 +213,7 @@ def _write_image(directory: Path, name: str) -> tuple[Image, dict[str, Any]]:
     descriptor = _write_json(directory, "manifest.v1+json", manifest) | {"annotations": {REF_NAME: name}}
     image = Image(
         name=name,
-        about=(IMAGES[name].__doc__ or "").rstrip("."),
+        about=(IMAGES[name].__doc__ or "").rstrip(".").replace("One", "one", 1),
         layers=tuple(layer.packed.digest for layer in layers),
         packed=sum(layer.packed.size for layer in layers),
         unpacked=sum(layer.plain.size for layer in layers),

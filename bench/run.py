@@ -45,7 +45,7 @@ def main() -> None:
         for engine in engines:
             output([*engine.argv, "load", "-i", str(ARCHIVE)])
         times = measure(engines)
-    page.write("run", {"rounds": ROUNDS, "rows": [vars(row) for row in summarize(engines, times)]})
+    page.write("run", ROUNDS, {"rows": [vars(row) for row in summarize(engines, times)]})
 
 
 def measure(engines: Sequence[Engine]) -> dict[tuple[str, str], list[float]]:

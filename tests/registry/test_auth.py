@@ -116,6 +116,7 @@ def test_nothing_is_tried_twice():
     assert server.authorizer.answer(['Basic realm="r"'], PULL, None) == BASIC
     assert server.authorizer.answer(['Basic realm="r"'], PULL, BASIC) is None
     assert TokenServer().authorizer.answer(['Basic realm="r"'], PULL, None) is None
+    assert TokenServer(Credential("a", "", "refresh")).authorizer.answer(["Basic"], PULL, None) is None
     assert TokenServer(ALICE).authorizer.answer(["Negotiate"], PULL, None) is None
     assert TokenServer(ALICE).authorizer.answer([], PULL, None) is None
 

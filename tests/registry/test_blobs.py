@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import pytest
 
@@ -105,8 +106,9 @@ def test_a_blob_in_chunks(client, serve):
         assert body.read() == BLOB
 
 
-def test_a_blob_that_is_too_long(client, serve):
-    server = serve(lambda _seen: chunked(BLOB, b"more"))
+@pytest.mark.parametrize("pieces", [(BLOB, b"more"), (BLOB + b"more",)])
+def test_a_blob_that_is_too_long(client, serve, pieces):
+    server = serve(lambda _seen: chunked(*pieces))
     body = client.repository(server).open_blob(DIGEST, len(BLOB))
     with body, pytest.raises(InvalidArgument, match=f"from {server.host} is longer than its 5120 bytes"):
         body.read()
@@ -128,6 +130,13 @@ def test_a_blob_that_breaks_off(client, serve, reply):
         assert body.read(1000) == BLOB[:1000]
         with pytest.raises(Interrupted, match=f"blob .* from {server.host} broke off .* before its end: "):
             body.readall()
+
+
+def test_a_large_blob_over_tls(client, serve, certificate):
+    large = BLOB * 1000
+    server = serve(lambda _seen: Reply(body=large), certificate)
+    with client.repository(server, certificates=[certificate.parent]).open_blob(DIGEST, len(large)) as body:
+        assert io.BufferedReader(body, 1 << 20).read(len(large)) == large
 
 
 def test_connections_are_used_again(client, serve):

@@ -102,9 +102,11 @@ def test_the_same_host_by_another_name_is_another_origin(client, serve):
 
 
 @pytest.mark.parametrize("challenge", ['Basic realm="r"', 'Bearer realm="{url}/token",service="s"'])
-def test_a_challenge_of_another_origin_is_not_answered(client, serve, challenge):
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_challenge_of_another_origin_is_not_answered(client, serve, challenge, asks):
     canary = serve(lambda seen: Reply(401, {"WWW-Authenticate": challenge.format(url=canary.url)}))
-    own = serve(guarded(lambda _seen: to(f"{canary.url}/x")))
+    away = to(f"{canary.url}/x")
+    own = serve(guarded(lambda _seen: away) if asks else lambda _seen: away)
     client.credential = Credential("alice", "secret")
     with pytest.raises(Unavailable, match=f"^localhost:{canary.port} .sent there by .* answers 401 Unauthorized"):
         client.repository(own).open_blob(DIGEST, 4)

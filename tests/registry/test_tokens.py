@@ -128,3 +128,11 @@ def test_a_secret_is_only_looked_up_when_it_is_wanted(client, serve):
     client.repository(own).ping()
     client.repository(own).ping()
     assert client.asked == ["reg.test"]
+
+
+def test_a_secret_that_is_not_there_is_looked_up_once(client, serve):
+    own = serve(lambda _seen: Reply(401, {"WWW-Authenticate": "Basic"}))
+    for _ in range(2):
+        with pytest.raises(Denied):
+            client.repository(own).ping()
+    assert client.asked == ["reg.test"]

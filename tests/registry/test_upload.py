@@ -12,7 +12,7 @@ from plugrun.errors import Denied, DriverError, InvalidArgument, Unavailable
 from plugrun.registry.endpoint import Credential
 from registry.server import Reply
 
-BLOB = bytes(range(256)) * 4096  # several chunks
+BLOB = bytes(range(256)) * 4096 + b"tail"  # several chunks
 DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
 BASIC = "Basic YWxpY2U6c2VjcmV0"
 
@@ -107,7 +107,8 @@ def test_a_file_that_is_cut_short(client, registry):
 
 
 def test_a_file_that_has_grown(client, registry):
-    put(client, registry.server, BLOB + b"more")
+    sent = put(client, registry.server, BLOB + b"more")
+    assert sum(sent.counts) == len(BLOB)
     assert list(registry.stored.values()) == [BLOB]
 
 

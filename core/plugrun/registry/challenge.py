@@ -11,7 +11,6 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = rf'({_WORD})[ \t]*=[ \t]*(?:({_WORD})|"((?:[^"\\]|\\.)*)")(?=[ \t]*(?:,|$))'
 _SCHEME = rf"({_WORD})(?=[ \t]|,|$)"
 _TOKEN68 = r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))"
-_MAX = 16 << 10  # characters
 
 
 class Challenge(NamedTuple):
@@ -27,7 +26,7 @@ class Challenge(NamedTuple):
 
 def parse(headers: Iterable[str]) -> list[Challenge]:
     """Read all challenges of an answer; what follows something unreadable in a header is left out."""
-    return [challenge for header in headers if len(header) <= _MAX for challenge in _parse(header)]
+    return [challenge for header in headers for challenge in _parse(header)]
 
 
 def _parse(text: str) -> Iterable[Challenge]:

@@ -104,7 +104,7 @@ def is_loopback(host: str) -> bool:
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         if not re.fullmatch(_NUMBER, host.rpartition(".")[2]):
             return None

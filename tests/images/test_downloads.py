@@ -137,6 +137,14 @@ def test_slow_tries_are_not_repeated(download, kept, monkeypatch):
     assert source.asked == [0]
 
 
+def test_a_slow_try_that_brought_much_is_repeated(download, kept, monkeypatch):
+    clock = iter(range(0, 10**6, 30))
+    monkeypatch.setattr(downloads.time, "monotonic", lambda: next(clock))
+    source = Source(lambda at: Body(DATA, at, breaks=100_000))
+    download().fetch(source, kept.append)
+    assert source.asked == [0, 100_000]
+
+
 def test_every_body_is_closed(download, kept):
     bodies = [Body(DATA, 0, breaks=100_000), Body(DATA, 100_000)]
     opened = iter(bodies)

@@ -103,8 +103,9 @@ class _Patience:
         """
         if count >= _WORTH_A_TRY:
             self._tries, self._seconds = 0, 0.0
+        else:
+            self._seconds += seconds
         self._tries += 1
-        self._seconds += seconds
         if self._tries > _MAX_TRIES or self._seconds > _MAX_SECONDS or self._stop.wait(2**self._tries / 8):
             raise  # noqa: PLE0704 - see :pre:
 

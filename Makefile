@@ -32,10 +32,10 @@ docs: setup ## Write the reference pages from the code
 	@.venv/bin/python docs/gen.py
 
 bench: setup images ## Side by side with podman and docker, those installed (as root)
-	@scripts/private-host .venv/bin/python bench/run.py
+	@scripts/private-host sh -c '.venv/bin/python bench/run.py && .venv/bin/python bench/pull.py'
 
-bench-deps: ## Install podman and docker from Debian for make bench
-	@apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends podman docker.io
+bench-deps: ## Install podman, docker and curl from Debian for make bench
+	@apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends podman docker.io curl
 
 setup: ## Install what is missing
 	@scripts/setup

@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("fixtures.host", "fixtures.engine", "fixtures.disk")
+pytest_plugins = (
+    "fixtures.host",
+    "fixtures.engine",
+    "fixtures.disk",
+    "fixtures.tls",
+    "fixtures.registry",
+    "fixtures.stub",
+    "fixtures.tools",
+)

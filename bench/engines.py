@@ -28,45 +28,60 @@ class Engine:
     name: str
     argv: tuple[str, ...]
     version: str
+    store: Path  # the directory of everything that it keeps
     network_option: str = "--network"
+    pull_options: tuple[str, ...] = ()
+    daemon: int | None = None  # its process id
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.version}"
 
     def run_true(self, network: str) -> list[str]:
         """Return the command line that is measured."""
         return [*self.argv, "run", "--rm", self.network_option, network, "busybox", "true"]
 
+    def pull(self, image: str) -> list[str]:
+        return [*self.argv, "pull", *self.pull_options, image]
+
+    def has(self, image: str) -> bool:
+        command = [*self.argv, "image", "inspect", image]
+        return subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL).returncode == 0
+
 
 @contextlib.contextmanager
-def installed(work: Path, archive: Path) -> Iterator[list[Engine]]:
-    """Start and load what is installed; stop it again at the end."""
+def installed(work: Path) -> Iterator[list[Engine]]:
+    """Start what is installed, its store below ``work``; stop it again at the end."""
     with contextlib.ExitStack() as stack:
         engines = [plugrun(work)]
         if shutil.which("podman"):
             engines.append(podman(work))
         if shutil.which("dockerd") and os.path.exists(DOCKER):
             engines.append(stack.enter_context(docker(work)))
-        for engine in engines:
-            output([*engine.argv, "load", "-i", str(archive)])
         yield engines
 
 
 def plugrun(work: Path) -> Engine:
-    program = str(Path(sys.executable).with_name("plugrun"))
-    argv = (program, "--root", str(work / "plugrun"), "--runroot", "/run/bench-plugrun", "--runtime", "crun")
-    return Engine("plugrun", argv, output([program, "--version"]).split()[-1], network_option="--net")
+    program, store = str(Path(sys.executable).with_name("plugrun")), work / "plugrun"
+    argv = (program, "--root", str(store), "--runroot", "/run/bench-plugrun", "--runtime", "crun")
+    return Engine("plugrun", argv, output([program, "--version"]).split()[-1], store, network_option="--net")
 
 
 def podman(work: Path) -> Engine:
-    places = ("--root", str(work / "podman"), "--runroot", "/run/bench-podman", "--tmpdir", "/run/bench-libpod")
+    store = work / "podman"
+    places = ("--root", str(store), "--runroot", "/run/bench-podman", "--tmpdir", "/run/bench-libpod")
     choices = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", CRUN)
     # Its default here is a log file too; the other choice is systemd's journal, which a private host lacks.
     argv = ("podman", *places, *choices, "--events-backend", "file")
-    return Engine("podman", argv, output(["podman", "--version"]).split()[-1])
+    version = output(["podman", "--version"]).split()[-1]
+    return Engine("podman", argv, version, store, pull_options=("--tls-verify=false",))
 
 
 @contextlib.contextmanager
 def docker(work: Path) -> Iterator[Engine]:
     """Run a dockerd for the time of the comparison. Its start is not measured: it is there when users come."""
-    daemon = ["dockerd", "--host", f"unix://{DOCKER_SOCKET}", "--data-root", str(work / "docker")]
+    store = work / "docker"
+    daemon = ["dockerd", "--host", f"unix://{DOCKER_SOCKET}", "--data-root", str(store)]
     daemon += ["--exec-root", "/run/bench-dockerd", "--pidfile", "/run/bench-dockerd.pid"]
     daemon += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver", "overlay2"]
     daemon += ["--add-runtime", f"crun={CRUN}", "--default-runtime", "crun"]
@@ -75,7 +90,8 @@ def docker(work: Path) -> Iterator[Engine]:
     argv = (DOCKER, "--host", f"unix://{DOCKER_SOCKET}")
     with open(work / "dockerd.log", "wb") as log, subprocess.Popen(daemon, stdout=log, stderr=log) as process:
         try:
-            yield Engine("docker", argv, wait_for_docker(argv, process).partition("+")[0])
+            version = wait_for_docker(argv, process).partition("+")[0]
+            yield Engine("docker", argv, version, store, daemon=process.pid)
         finally:
             process.send_signal(signal.SIGTERM)
 

@@ -7,9 +7,7 @@ round beforehand fills caches and does not count.
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,11 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engines import CRUN, Engine, installed, output
+import page
+from engines import Engine, installed, output
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-ARCHIVE = CHECKOUT / ".cache" / "images" / "busybox.docker.tar"
-RESULTS = CHECKOUT / "docs" / "bench"
+ARCHIVE = page.CHECKOUT / ".cache" / "images" / "busybox.docker.tar"
 NETWORKS = ("none", "host")
 ROUNDS = int(os.environ.get("ROUNDS", "30"))
 
@@ -44,19 +41,18 @@ def main() -> None:
     if os.environ.get("PLUGRUN_PRIVATE_HOST") != "1":
         sys.exit("bench: run `make bench`: the engines must not meet the machine's own network and containers")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installs is compiled; the warm-up round compiles this
-    with installed(Path(os.environ["TMPDIR"]), ARCHIVE) as engines:
+    with installed(Path(os.environ["TMPDIR"])) as engines:
+        for engine in engines:
+            output([*engine.argv, "load", "-i", str(ARCHIVE)])
         times = measure(engines)
-    rows = summarize(engines, times)
-    print(table(rows))
-    write_results(rows)
+    page.write("run", {"rounds": ROUNDS, "rows": [vars(row) for row in summarize(engines, times)]})
 
 
 def measure(engines: Sequence[Engine]) -> dict[tuple[str, str], list[float]]:
     """Return the milliseconds of every round, by engine and network."""
     times: dict[tuple[str, str], list[float]] = {(e.name, n): [] for e in engines for n in NETWORKS}
     for number in range(ROUNDS + 1):
-        if sys.stderr.isatty():
-            print(f"\rbench: round {number} of {ROUNDS} ", end="", file=sys.stderr)
+        page.progress(f"run, round {number} of {ROUNDS}")
         for network in NETWORKS:
             # Another order in each round, so that nobody always follows the same neighbour.
             for offset in range(len(engines)):
@@ -64,8 +60,7 @@ def measure(engines: Sequence[Engine]) -> dict[tuple[str, str], list[float]]:
                 elapsed = milliseconds(engine.run_true(network))
                 if number > 0:
                     times[engine.name, network].append(elapsed)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    page.progress("")
     return times
 
 
@@ -87,54 +82,6 @@ def summarize(engines: Sequence[Engine], times: dict[tuple[str, str], list[float
             median, p95 = statistics.median(values), statistics.quantiles(values, n=20)[-1]
             rows.append(Row(engine.name, engine.version, network, median, p95, min(values), median / base))
     return rows
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return the results as Markdown, which reads well on a terminal too."""
-    lines = [
-        "| network | engine           | median ms | p95 ms | fastest ms | of plugrun's median |",
-        "|---------|------------------|----------:|-------:|-----------:|--------------------:|",
-    ]
-    for row in rows:
-        name = f"{row.engine} {row.version}"
-        times = f"{row.median:9.0f} | {row.p95:6.0f} | {row.fastest:10.0f}"
-        lines.append(f"| {row.network:7} | {name:16} | {times} | {row.ratio:18.2f}x |")
-    return "\n".join(lines)
-
-
-def machine() -> dict[str, str]:
-    """Describe what the numbers depend on, and nothing that names the machine."""
-    crun = output([CRUN, "--version"]).split()[2]
-    system = platform.freedesktop_os_release()["PRETTY_NAME"]
-    return {
-        "system": system,
-        "kernel": platform.release().split("-")[0],
-        "cpus": str(os.cpu_count()),
-        "python": platform.python_version(),
-        "crun": crun,
-        "rounds": str(ROUNDS),
-    }
-
-
-PAGE = """# Benchmark: how long `run --rm busybox true` takes
-
-Written by `make bench`: {about}. Every engine with crun, overlay
-layers on one file system, the same image; whole processes from start to end, in turns, after one warm-up round.
-Docker's daemon is already running when its measurements begin; plugrun and podman have none.
-
-{table}
-
-Every run of the machine differs: compare the columns of one run, and run it yourself.
-"""
-
-
-def write_results(rows: Sequence[Row]) -> None:
-    facts = machine()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    data = {"machine": facts, "rows": [vars(row) for row in rows]}
-    (RESULTS / "run.json").write_text(json.dumps(data, indent=2) + "\n")
-    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}, {rounds} rounds".format(**facts)
-    (RESULTS / "README.md").write_text(PAGE.format(about=about, table=table(rows)))
 
 
 if __name__ == "__main__":

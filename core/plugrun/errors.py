@@ -39,6 +39,10 @@ class Unavailable(PlugrunError):
     """Something the operation needs (a program, a kernel feature, space, rights) is missing here."""
 
 
+class Interrupted(Unavailable):
+    """A transfer broke off, or stalled; another try may go on from where it was."""
+
+
 class Denied(PlugrunError):
     """Somebody who decides, such as a registry, does not let this caller do it."""
 

@@ -11,7 +11,7 @@ import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from plugrun import locks
 from plugrun.api import NotFound, SnapshotKind, StorageDriver, SupportsLayerDir
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from plugrun.api import Mount
     from plugrun.images.image import Image, Layer
-    from plugrun.images.store import ImageStore
     from plugrun.images.unpack import Whiteouts
 
 STAGING_PREFIX = "staging-"
@@ -33,6 +32,14 @@ _CHUNK = 1 << 20
 _PATIENCE = 3600.0  # seconds to wait for another process that unpacks the same layer
 
 Progress = Callable[[int, int], None]
+
+
+class Layers(Protocol):
+    """Where layers are read from: the content store, or a registry."""
+
+    def open_layer(self, layer: Layer, /) -> BinaryIO:
+        """Return a layer's uncompressed bytes; reading them to the end checks them."""
+        ...
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:
@@ -49,7 +56,7 @@ def chain_ids(diff_ids: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def unpacked(
-    store: ImageStore,
+    source: Layers,
     image: Image,
     driver: StorageDriver,
     *,
@@ -64,6 +71,7 @@ def unpacked(
     Another process that unpacks or removes one of them is waited for. What is unpacked stays when a later layer fails.
     Once something stands on the top layer, the driver keeps all of them.
 
+    :param source: has the layers that may be missing.
     :param lock_dir: an existing directory for lock files, the same for every process.
     :param mount: mounts a driver's answer at an existing directory; ``unmount`` undoes it.
     :param staging: an existing directory in which those directories are made.
@@ -84,10 +92,10 @@ def unpacked(
             missing = [step for step in plan if _claim(driver, step[0], lock_dir, held)]
             mounted = functools.partial(_mounted, driver, mount=mount, unmount=unmount, staging=staging)
             if isinstance(driver, SupportsLayerDir):
-                _unpack_aside(store, driver, missing, progress, mounted)
+                _unpack_aside(source, driver, missing, progress, mounted)
             else:
                 for done, step in enumerate(missing, 1):
-                    _unpack_onto_parent(store, driver, step, mounted)
+                    _unpack_onto_parent(source, driver, step, mounted)
                     _tell(progress, done, len(missing))
         yield chains[-1]
 
@@ -146,7 +154,7 @@ def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractConte
 
 
 def _unpack_aside(
-    store: ImageStore, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None, mounted: _Mounted
+    source: Layers, driver: SupportsLayerDir, missing: Sequence[_Step], progress: Progress | None, mounted: _Mounted
 ) -> None:
     """Unpack layers without their parents, all at once; only this thread calls the driver."""
     import threading
@@ -166,7 +174,7 @@ def _unpack_aside(
         with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
             largest_first = sorted(missing, key=lambda step: -step[2].size)  # so that none is left running alone
             jobs = {
-                name: pool.submit(_fill, store, layer, places[name], Whiteouts.OVERLAY, stop)
+                name: pool.submit(_fill, source, layer, places[name], Whiteouts.OVERLAY, stop)
                 for name, _, layer in largest_first
             }
             try:
@@ -178,7 +186,7 @@ def _unpack_aside(
                         del staged[name]
                     else:  # rare: a second time, one after the other
                         _forget(driver, staged.pop(name))
-                        _unpack_onto_parent(store, driver, step, mounted)
+                        _unpack_onto_parent(source, driver, step, mounted)
                     _tell(progress, done, len(missing))
             finally:
                 stop.set()  # an interrupt comes to this thread only, and waits for the others
@@ -202,7 +210,7 @@ def _inherit(driver: StorageDriver, place: Path, step: _Step, implied: Sequence[
         _forget(driver, key)
 
 
-def _unpack_onto_parent(store: ImageStore, driver: StorageDriver, step: _Step, mounted: _Mounted) -> None:
+def _unpack_onto_parent(source: Layers, driver: StorageDriver, step: _Step, mounted: _Mounted) -> None:
     """Unpack a layer into a mounted tree that holds its parents."""
     from plugrun.images.unpack import Whiteouts
 
@@ -210,7 +218,7 @@ def _unpack_onto_parent(store: ImageStore, driver: StorageDriver, step: _Step, m
     key = STAGING_PREFIX + name
     try:
         with mounted(key, parent) as root:
-            _fill(store, layer, root, Whiteouts.APPLY)
+            _fill(source, layer, root, Whiteouts.APPLY)
         driver.commit(name, key)
     except BaseException:
         _forget(driver, key)
@@ -244,7 +252,7 @@ def _mounted(
 
 
 def _fill(
-    store: ImageStore, layer: Layer, root: Path, whiteouts: Whiteouts, stop: threading.Event | None = None
+    source: Layers, layer: Layer, root: Path, whiteouts: Whiteouts, stop: threading.Event | None = None
 ) -> list[bytes]:
     """Unpack one layer; returns only when its digests were right, as :func:`unpack_layer` does.
 
@@ -254,7 +262,7 @@ def _fill(
     from plugrun.images.unpack import unpack_layer
     from plugrun.rootfd import RootDir
 
-    with RootDir.at(root) as opened, store.open_layer(layer) as checked:
+    with RootDir.at(root) as opened, source.open_layer(layer) as checked:
         stream = checked if stop is None else io.BufferedReader(Stoppable(checked, stop), _CHUNK)
         implied = unpack_layer(stream, opened.fd, whiteouts=whiteouts)
         while stream.read(_CHUNK):  # what follows the archive's end is part of what was hashed

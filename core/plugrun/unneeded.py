@@ -19,11 +19,18 @@ if TYPE_CHECKING:
 _LAYER = re.compile(r"[0-9a-f]{64}")
 
 
-def remove_unused(driver: StorageDriver, images: Callable[[], Iterable[Image]], *, lock_dir: Path) -> list[str]:
+def remove_unused(
+    driver: StorageDriver,
+    images: Callable[[], Iterable[Image]],
+    *,
+    lock_dir: Path,
+    measure: Callable[[str], None] = lambda _: None,
+) -> list[str]:
     """Remove the layers that no image and no other snapshot needs.
 
     :param images: returns every image there is; asked again for each layer, because a removal takes long.
     :param lock_dir: as for :func:`plugrun.snapshots.unpacked`; a layer that somebody makes or needs stays.
+    :param measure: told the name of each snapshot just before an attempt to remove it.
     :return: names of the snapshots removed.
     """
 
@@ -35,7 +42,8 @@ def remove_unused(driver: StorageDriver, images: Callable[[], Iterable[Image]], 
         kept = needed()
         layers = (info.name for info in driver.walk() if info.kind is SnapshotKind.COMMITTED)
         candidates = [name for name in layers if _LAYER.fullmatch(name) and name not in kept]
-        while freed := [name for name in candidates if _remove(driver, name, lock_dir, needed)]:  # tops, then below
+        # tops first, then what they stood on
+        while freed := [name for name in candidates if _remove(driver, name, lock_dir, needed, measure)]:
             removed += freed
             candidates = [name for name in candidates if name not in freed]
     return removed
@@ -65,7 +73,9 @@ def remove_leftovers(driver: StorageDriver, *, lock_dir: Path, staging: Path, un
         os.close(alone)
 
 
-def _remove(driver: StorageDriver, name: str, lock_dir: Path, needed: Callable[[], set[str]]) -> bool:
+def _remove(
+    driver: StorageDriver, name: str, lock_dir: Path, needed: Callable[[], set[str]], measure: Callable[[str], None]
+) -> bool:
     path = lock_of(lock_dir, name)
     lock = locks.try_acquire(path)
     if lock is None:
@@ -74,6 +84,7 @@ def _remove(driver: StorageDriver, name: str, lock_dir: Path, needed: Callable[[
         # An image that is loaded from now on finds the lock taken, and then the layer gone.
         if name in needed():
             return False
+        measure(name)
         driver.remove(name)
     except FailedPrecondition:  # something stands on it
         return False

@@ -116,7 +116,7 @@ def test_flags_take_a_truth_value_as_in_docker(text, value):
         ["run", "--no-sig-proxy=false", "busybox"],
         ["run", "--stop-timeout", "x", "busybox"],
         ["run", "--stop-timeout", "9" * 30, "busybox"],
-        ["run", "-q", "busybox"],
+        ["run", "-Z", "busybox"],
         ["nosuch"],
         ["image"],
         ["image", "nosuch"],

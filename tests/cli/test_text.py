@@ -87,7 +87,7 @@ def test_formats(template, shown):
     assert text.render(ROWS, template, {"ID": "CONTAINER ID"}) == shown
 
 
-@pytest.mark.parametrize("template", ["{{.Nope}}", "{{range .}}x{{end}}", "{{.ID"])
+@pytest.mark.parametrize("template", ["{{.Nope}}", "{{range .ID}}x{{end}}", "{{.ID"])
 def test_a_template_that_cannot_be_filled_is_refused(template):
     with pytest.raises(InvalidArgument):
         text.render(ROWS, template, {"ID": "ID"})

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 
+from fixtures.tools import needs_podman, needs_skopeo, needs_umoci, skopeo, tool
 from images import archives, layers
 from plugrun.testing import mounted
 
@@ -17,37 +14,8 @@ pytestmark = pytest.mark.root
 
 OverlayDriver = pytest.importorskip("plugrun_storage_overlay.driver").OverlayDriver
 
-needs_skopeo = pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is not installed")
-needs_umoci = pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not installed")
-needs_podman = pytest.mark.skipif(not shutil.which("podman"), reason="podman is not installed")
-
 NAME = "registry.example:5000/team/app:v1"
 MARKER = "/etc/marker"
-
-
-def tool(*argv):
-    done = subprocess.run([*map(str, argv)], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    assert done.returncode == 0, f"{argv}\n{done.stdout}{done.stderr}"
-    return done.stdout.rstrip("\n")
-
-
-def skopeo(*argv):
-    return tool("skopeo", "--insecure-policy", *argv)
-
-
-@pytest.fixture
-def podman(tmp_path):
-    """Podman with everything of its own."""
-    run = tempfile.mkdtemp(prefix="p", dir="/run")
-    own = ["--root", tmp_path / "podman", "--runroot", f"{run}/root", "--tmpdir", f"{run}/tmp"]
-    own += ["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
-    yield lambda *argv: tool("podman", *own, *argv)
-    tool("podman", *own, "system", "reset", "--force")
-    shutil.rmtree(run)
-    for parent in [*Path("/sys/fs/cgroup").glob("libpod_parent"), *Path("/sys/fs/cgroup").glob("*/libpod_parent")]:
-        for group in (*parent.iterdir(), parent):
-            if group.is_dir():
-                group.rmdir()
 
 
 @pytest.fixture

@@ -93,8 +93,12 @@ class Parts:
     layer_type: str = OCI_LAYER
 
     @property
+    def config_of(self) -> dict[str, Any]:
+        return config([sha256(item) for item in self.layers]) | self.config
+
+    @property
     def config_bytes(self) -> bytes:
-        return encode(config([sha256(item) for item in self.layers]) | self.config)
+        return encode(self.config_of)
 
     @property
     def id(self) -> str:

@@ -212,6 +212,31 @@ def test_tagging(store, load):
         store.tag(found, "app:2")
 
 
+def test_untagging_leaves_the_image(store, load, root):
+    image = load(parts("app:1"))
+    store.tag(store.resolve("app:1"), "app:2")
+    before = blobs(root)
+    store.untag("app:1")
+    assert store.resolve(image.id).references == ("docker.io/library/app:2",)
+    store.untag("docker.io/library/app:2")
+    assert store.resolve(image.id).references == ()
+    assert blobs(root) == before
+    store.tag(store.resolve(image.id), "app:3")
+    assert [entry.annotations for entry in layout.read_index(root)] == [{REF_NAME: "docker.io/library/app:3"}]
+
+
+def test_untagging_takes_names_and_nothing_else(store, load, root):
+    image = load(parts("app:1"))
+    before = archives.tree(root)
+    digest = store.resolve("app:1").manifest_digest
+    for wrong in ("app:2", image.id.removeprefix("sha256:")[:12], f"app@{digest}"):
+        with pytest.raises(NotFound, match="no image is named"):
+            store.untag(wrong)
+    with pytest.raises(InvalidArgument, match="image id, not a name"):
+        store.untag(image.id.removeprefix("sha256:"))
+    assert archives.tree(root) == before
+
+
 # --- More names than the index may hold -----------------------------------------------------------------------------
 
 
@@ -275,6 +300,11 @@ def test_a_name_that_another_tool_gave_twice_has_one_owner_after_the_next_change
     third = load(parts("a:1", config={"author": "c"}))
     assert store.resolve("a:1").id == third.id
     assert sorted(image.references for image in store.list()) == [(), (), ("docker.io/library/a:1",)]
+
+
+def test_a_layer_that_an_image_has_twice_is_counted_once(store, load, root):
+    load(parts("app:1", BASE))
+    assert store.resolve("app:1").size == sum(layout.blob_path(root, digest).stat().st_size for digest in blobs(root))
 
 
 # --- Removal --------------------------------------------------------------------------------------------------------
@@ -361,6 +391,52 @@ def test_while_one_image_is_damaged_no_blob_of_unknown_use_is_deleted(store, loa
     store.remove("good:1", force=False, in_use=unused)
     garbage.collect_orphans(root)
     assert blobs(root) == before
+
+
+def test_pruning_deletes_what_is_unwanted_and_nothing_that_others_need(store, load, root):
+    kept = load(parts("kept:1"))
+    everything = blobs(root)
+    gone = load(parts("gone:1", archives.layer({"gone": b"gone"})))
+    store.tag(store.resolve("gone:1"), "gone:2")
+    freed = sum(layout.blob_path(root, digest).stat().st_size for digest in blobs(root) - everything)
+    asked = []
+    removed, size = store.prune(lambda image: (asked.append(image.references), image.id == gone.id)[1])
+    assert removed == [
+        Removed(untagged="docker.io/library/gone:1"),
+        Removed(untagged="docker.io/library/gone:2"),
+        Removed(deleted=gone.id),
+    ]
+    assert size == freed
+    assert blobs(root) == everything
+    assert sorted(asked) == [
+        ("docker.io/library/gone:1", "docker.io/library/gone:2"),
+        ("docker.io/library/kept:1",),
+    ]
+    assert [image.id for image in store.list()] == [kept.id]
+
+
+def test_pruning_nothing_changes_nothing(store, load, root):
+    assert store.prune(lambda image: True) == ((), 0)
+    load(parts("app:1"))
+    before = archives.tree(root)
+    assert store.prune(lambda image: False) == ((), 0)
+    assert archives.tree(root) == before
+
+
+def test_pruning_asks_while_nobody_else_can_change_the_store(store, load, root):
+    load(parts("app:1"))
+    taken = []
+    store.prune(lambda image: taken.append(locks.try_acquire(root / "lock")) or False)
+    assert taken == [None]
+
+
+def test_pruning_leaves_damaged_images_to_be_looked_at(store, load, root):
+    load(parts("good:1"))
+    load(parts("bad:1", archives.layer({"bad": b""})))
+    layout.blob_path(root, store.resolve("bad:1").manifest_digest).unlink()
+    removed, _ = store.prune(lambda image: True)
+    assert [one.untagged for one in removed if one.untagged] == ["docker.io/library/good:1"]
+    assert [names.name_of(entry) for entry in layout.read_index(root)] == ["docker.io/library/bad:1"]
 
 
 # --- Layers -----------------------------------------------------------------------------------------------------

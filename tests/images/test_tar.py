@@ -13,6 +13,7 @@ import pytest
 
 from images import layers
 from images.layers import END, Dribble, file, header, layer, long_name, number, pax, sealed
+from images.sparse_files import old_sparse, sparse_0_0, sparse_0_1, sparse_1_0
 from plugrun.errors import DriverError, InvalidArgument, PlugrunError
 from plugrun.images.entry import DEFAULT_LIMITS, Entry, EntryType, Limits, printable
 from plugrun.images.header import octal
@@ -178,43 +179,6 @@ def test_truncation_is_noticed(cut: int):
 def test_the_last_entry_needs_no_padding_as_umoci_writes_none(cut: int):
     whole = file(b"a", bytes(600)) + file(b"b")
     assert [(entry.name, entry.size) for entry in read(whole[:cut])] == [(b"a", 600)]
-
-
-def sparse_1_0(size: int, segments: list[tuple[int, int]], data: bytes, **fields) -> bytes:
-    lines = [len(segments), *(n for pair in segments for n in pair)]
-    stored = layers.padded(b"".join(b"%d\n" % n for n in lines)) + data
-    records = pax(
-        (b"GNU.sparse.major", b"1"),
-        (b"GNU.sparse.minor", b"0"),
-        (b"GNU.sparse.name", b"sparse"),
-        (b"GNU.sparse.realsize", b"%d" % size),
-    )
-    return records + file(b"GNUSparseFile.0/sparse", stored, **fields)
-
-
-def old_sparse(size: int, segments: list[tuple[int, int]], data: bytes) -> bytes:
-    slots = [number(offset, 12) + number(length, 12) for offset, length in segments]
-    first, rest = slots[:4], slots[4:]
-    tail = bytes(41) + b"".join(first).ljust(96, b"\0") + bytes([bool(rest)]) + number(size, 12)
-    blocks = [header(b"sparse", b"S", size=len(data), magic=b"ustar  \0", tail=tail)]
-    while rest:
-        now, rest = rest[:21], rest[21:]
-        blocks.append((b"".join(now).ljust(504, b"\0") + bytes([bool(rest)])).ljust(512, b"\0"))
-    return b"".join(blocks) + layers.padded(data)
-
-
-def sparse_0_1(size: int, segments: list[tuple[int, int]], data: bytes) -> bytes:
-    listed = b",".join(b"%d,%d" % pair for pair in segments)
-    return pax((b"GNU.sparse.size", b"%d" % size), (b"GNU.sparse.name", b"sparse"), (b"GNU.sparse.map", listed)) + file(
-        b"x", data
-    )
-
-
-def sparse_0_0(size: int, segments: list[tuple[int, int]], data: bytes) -> bytes:
-    pairs = [
-        pair for o, n in segments for pair in ((b"GNU.sparse.offset", b"%d" % o), (b"GNU.sparse.numbytes", b"%d" % n))
-    ]
-    return pax((b"GNU.sparse.size", b"%d" % size), *pairs) + file(b"sparse", data)
 
 
 SPARSE = [sparse_1_0, old_sparse, sparse_0_1, sparse_0_0]

@@ -111,6 +111,16 @@ def test_nobody_listens(client, serve):
     server.close()
     with pytest.raises(Unavailable, match=f"^registry {server.host} cannot be reached: connection refused$"):
         repository.manifest("v1")
+    assert client.delays == []
+
+
+def test_nobody_listens_any_more(client, serve):
+    server = serve(lambda _seen: Reply(headers={"Connection": "close"}, body=b"{}"))
+    repository = client.repository(server)
+    repository.manifest("v1")
+    server.close()
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        repository.manifest("v1")
     assert len(client.delays) == 4
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
 
 _Names = Annotated[list[str], argument("NAME...")]
-_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a Go template.", metavar="FORMAT")]
 
 
 def inspect(
@@ -84,7 +84,7 @@ def _first(opened: Engine, name: str, finders: Sequence[Callable[[Engine, str], 
 
 
 def _image(opened: Engine, name: str) -> dict[str, Any]:
-    from plugrun.cli.images import details
+    from plugrun.cli.image_details import details
 
     return details(opened.images.resolve(name))
 

@@ -19,9 +19,7 @@ _COLUMNS = {"Name": "NAME", "Kind": "KIND", "Dist": "DIST", "Version": "VERSION"
 
 def ls(
     common: Globals,
-    format_: Annotated[
-        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
-    ] = None,
+    format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
     """List the installed drivers: whether each works here, or why not."""
     with engine(common, changes=False) as opened:

@@ -34,9 +34,7 @@ def ps(
     last: Annotated[int, option("--last", "-n", help="Show the newest N, in any state.", metavar="N")] = -1,
     latest: Annotated[bool, option("--latest", "-l", help="Show the newest, in any state.")] = False,
     no_trunc: Annotated[bool, option("--no-trunc", help="Show ids and commands whole.")] = False,
-    format_: Annotated[
-        str | None, option("--format", help="table, json, or a template of {{.Field}}s.", metavar="FORMAT")
-    ] = None,
+    format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
     """List containers."""
     with engine(common, changes=False) as opened:
@@ -46,13 +44,17 @@ def ps(
         records = records[:count]
     elif not all_:
         records = [record for record in records if is_running(record)]
-    rows = [_row(record, whole=no_trunc) for record in records]
+    rows = [row(record, whole=no_trunc) for record in records]
     shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, _COLUMNS)
     if shown:
         text.say(shown)
 
 
-def _row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:
+def row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:
+    """Return what is shown of a container.
+
+    :param whole: show all of the id and the command.
+    """
     command = " ".join(record.config.args)
     if not whole and len(command) > _COMMAND_WIDTH:
         command = command[: _COMMAND_WIDTH - 1] + "…"

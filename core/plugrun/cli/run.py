@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
@@ -14,14 +14,39 @@ from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
 from plugrun.cli.progress import unpacking
 from plugrun.errors import AlreadyExists, PlugrunError, Unavailable
+from plugrun.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from plugrun.engine import Engine
+    from plugrun.images.store import Image
 
 _Image = Annotated[str, argument("IMAGE")]
 _Command = Annotated[list[str] | None, argument("[COMMAND] [ARG]...")]
 
 
+class Fetching(NamedTuple):
+    """Options of where the image comes from."""
+
+    pull: Annotated[str, option(help="Fetch the image: always, missing, never.", metavar="POLICY", panel=PROCESS)] = (
+        "missing"
+    )
+    quiet: Annotated[bool, option("--quiet", "-q", help="Fetch it without a word.", panel=PROCESS)] = False
+    platform: Annotated[
+        str | None,
+        option(help="Fetch it for os/architecture or os/architecture/variant.", metavar="PLATFORM", panel=PROCESS),
+    ] = None
+
+    def finder(self, opened: Engine, common: Globals) -> Callable[[str], Image]:
+        """Return what finds the image, as these options say."""
+        from plugrun.cli.pull import finder
+
+        return finder(opened, self.pull, common.storage, platform=self.platform, quiet=self.quiet)
+
+
 def create(
     common: Globals,
     options: ContainerOptions,
+    fetching: Fetching,
     image: _Image,
     command: _Command = None,
     cidfile: Annotated[
@@ -34,7 +59,7 @@ def create(
 
     request = options.request(image, command or [], common, auto_remove=rm)
     with engine(common) as opened, _id_file(cidfile) as write_id, unpacking(image) as progress:
-        record = make(opened, request, progress=progress)
+        record = make(opened, request, find_image=fetching.finder(opened, common), progress=progress)
         write_id(record.id)
     text.say(record.id)
 
@@ -42,6 +67,7 @@ def create(
 def run(
     common: Globals,
     options: ContainerOptions,
+    fetching: Fetching,
     image: _Image,
     command: _Command = None,
     detach: Annotated[bool, option("--detach", "-d", help="Print the id and leave it running.", panel=PROCESS)] = False,
@@ -65,7 +91,7 @@ def run(
         require_terminal(tty=options.tty, stdin=options.interactive)
     with engine(common) as opened:
         with _id_file(cidfile) as write_id, unpacking(image) as progress:
-            record = make(opened, request, progress=progress)
+            record = make(opened, request, find_image=fetching.finder(opened, common), progress=progress)
             write_id(record.id)
         try:
             if detach:

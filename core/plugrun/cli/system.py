@@ -15,7 +15,7 @@ from plugrun.lifecycle.state import is_running
 if TYPE_CHECKING:
     from plugrun.engine import Engine
 
-_Format = Annotated[str | None, option("--format", "-f", help="json, or a template of {{.Field}}s.", metavar="FORMAT")]
+_Format = Annotated[str | None, option("--format", "-f", help="json, or a Go template.", metavar="FORMAT")]
 
 
 def version(common: Globals, format_: _Format = None) -> None:  # noqa: ARG001 - every command takes it

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from plugrun import terminal
-from plugrun.errors import InvalidArgument
 
 # C0, DEL, C1, and the characters that reorder text: names and labels come from strangers (terminal escapes).
 _UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-_FIELD = r"\{\{\s*(json\s+)?\.([A-Za-z0-9_.]*)\s*\}\}"
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _GAP = "   "
 _NARROW = 24  # columns in which a sentence is no pleasure to read
@@ -102,54 +100,45 @@ def screen_width() -> int | None:
 def render(rows: Sequence[Mapping[str, Any]], template: str | None, columns: Mapping[str, str]) -> str:
     """Show rows as ``--format`` asks.
 
-    :param template: ``None`` or ``table`` for the usual table, ``json`` for one object a line, else text with
-        Go-template fields as Docker has them: ``{{.Names}}``, ``{{json .Labels}}``, ``table {{.ID}} {{.Image}}``.
+    :param template: ``None`` or ``table`` for the usual table, ``json`` for one object a line, else a template as
+        :class:`plugrun.cli.template.Template` understands it: ``{{.Names}}``, or ``table {{.ID}}`` with tabs
+        between columns.
     :param columns: heading of each field in the usual table.
-    :raises InvalidArgument: the template names a field that does not exist.
+    :raises InvalidArgument: the template is wrong, or names a field that does not exist.
     """
     if template in {None, "table"}:
         cells = [[str(row[name]) for name in columns] for row in rows]
         return table(list(columns.values()), cells, width=screen_width())
     assert template is not None
-    _check(template)  # even where there is nothing to fill in
     if template == "json":
         return "\n".join(json.dumps(row, default=str) for row in rows)
-    if template.startswith("table "):
-        fields = [match[2] for match in re.finditer(_FIELD, template)]
-        headings = [columns.get(name, name.upper()) for name in fields]
-        return table(headings, [[fill(f"{{{{.{name}}}}}", row) for name in fields] for row in rows])
-    template = template.replace("\\t", "\t").replace("\\n", "\n")
-    return "\n".join(fill(template, row) for row in rows)
+    from plugrun.cli.template import Template
+
+    whole = template.replace("\\t", "\t").replace("\\n", "\n")
+    if whole.startswith("table "):
+        return _own_table(rows, whole.removeprefix("table ").lstrip(" "), columns)
+    ready = Template(whole)  # even where there is nothing to fill in
+    return "\n".join(ready.fill(row) for row in rows)
+
+
+def _own_table(rows: Sequence[Mapping[str, Any]], template: str, columns: Mapping[str, str]) -> str:
+    """Show rows with the columns that a template separates by tabs."""
+    from plugrun.cli.template import Template
+    from plugrun.cli.template_values import HEADINGS
+
+    ready, heading = Template(template), Template(template, HEADINGS)
+    names = {name: columns.get(name, name.upper()) for name in re.findall(r"\.(\w+)", template)}
+    lines = [line.split("\t") for line in (heading.fill(names), *map(ready.fill, rows))]
+    width = max(map(len, lines))
+    first, *rest = [[*line, *[""] * (width - len(line))] for line in lines]
+    return table(first, rest)
 
 
 def fill(template: str, value: Any) -> str:
-    """Replace each Go-template field of ``template`` by what ``value`` has there.
+    """Fill a template in with a value, see :class:`plugrun.cli.template.Template`.
 
-    :raises InvalidArgument: there is no such field, or the template has more than fields.
+    :raises InvalidArgument: the template is wrong, or names a field that does not exist.
     """
+    from plugrun.cli.template import Template
 
-    def field(match: re.Match[str]) -> str:
-        found = _lookup(value, match[2])
-        if match[1]:
-            return json.dumps(found, default=str)
-        return printable(found) if isinstance(found, str) else json.dumps(found, default=str)
-
-    _check(template)
-    return re.sub(_FIELD, field, template)
-
-
-def _check(template: str) -> None:
-    if "{{" in re.sub(_FIELD, "", template):
-        raise InvalidArgument(
-            f"the template {template!r} has more than fields", hint="write {{.Field}} or {{json .Field}}"
-        )
-
-
-def _lookup(value: Any, path: str) -> Any:
-    found = value
-    for name in filter(None, path.split(".")):
-        if not isinstance(found, Mapping) or name not in found:
-            known = ", ".join(sorted(found)) if isinstance(found, Mapping) else "none"
-            raise InvalidArgument(f"there is no field {name!r} in {{{{.{path}}}}}", hint=f"there are: {known}")
-        found = found[name]
-    return found
+    return Template(template).fill(value)

@@ -46,6 +46,11 @@ class HistoryEntry(NamedTuple):
     comment: str = ""
     empty_layer: bool = False
 
+    @property
+    def created_at(self) -> int:
+        """When it was done, in nanoseconds since the epoch; 0 when it does not say."""
+        return _moment(self.created)
+
 
 class ImageConfig(NamedTuple):
     """What an image says about the containers made from it.
@@ -60,6 +65,7 @@ class ImageConfig(NamedTuple):
     os: str
     variant: str = ""
     created: str = ""
+    author: str = ""
     env: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     entrypoint: tuple[str, ...] = ()
@@ -79,6 +85,11 @@ class ImageConfig(NamedTuple):
         """What the image runs on."""
         return Platform(self.os, self.architecture, self.variant)
 
+    @property
+    def created_at(self) -> int:
+        """When the image was made, in nanoseconds since the epoch; 0 when it does not say."""
+        return _moment(self.created)
+
 
 def parse(data: bytes, what: str) -> ImageConfig:
     """Read an image configuration.
@@ -95,6 +106,7 @@ def parse(data: bytes, what: str) -> ImageConfig:
         os=content.text("os"),
         variant=content.text("variant"),
         created=content.text("created"),
+        author=content.text("author"),
         env=_c_strings(process, "Env"),
         cmd=_c_strings(process, "Cmd"),
         entrypoint=_c_strings(process, "Entrypoint"),
@@ -109,6 +121,12 @@ def parse(data: bytes, what: str) -> ImageConfig:
         diff_ids=_diff_ids(content),
         history=_history(content),
     )
+
+
+def _moment(text: str) -> int:
+    from plugrun.times import parse_timestamp
+
+    return max(0, parse_timestamp(text) or 0)
 
 
 def _c_string(content: Document, key: str) -> str:

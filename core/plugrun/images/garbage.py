@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition
@@ -15,21 +16,24 @@ if TYPE_CHECKING:
     from plugrun.images.manifest import Descriptor
 
 
-def collect(root: Path, victims: Iterable[Descriptor], left: Iterable[Descriptor]) -> None:
+def collect(root: Path, victims: Iterable[Descriptor], left: Iterable[Descriptor]) -> int:
     """Delete the blobs of images that were removed.
 
     :param victims: index entries of the removed images.
     :param left: the index entries there are now; their blobs stay.
+    :return: the bytes of the blobs that are gone.
     """
     needed = _needed(root, left)
     if needed is None:
-        return
+        return 0
+    freed = 0
     for victim in victims:
         try:
             own = set(blobs_of(root, victim))
         except FailedPrecondition:
             own = {victim.digest}
-        _delete(root, own - needed)
+        freed += _delete(root, own - needed)
+    return freed
 
 
 def collect_orphans(root: Path) -> None:
@@ -50,6 +54,12 @@ def _needed(root: Path, entries: Iterable[Descriptor]) -> set[str] | None:
         return None
 
 
-def _delete(root: Path, blobs: Iterable[str]) -> None:
+def _delete(root: Path, blobs: Iterable[str]) -> int:
+    freed = 0
     for digest in blobs:
-        layout.blob_path(root, digest).unlink(missing_ok=True)
+        path = layout.blob_path(root, digest)
+        with contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            freed += size
+    return freed

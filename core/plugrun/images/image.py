@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from plugrun.errors import FailedPrecondition, InvalidArgument
@@ -37,6 +38,7 @@ class Image(NamedTuple):
     :param references: its names, canonical, in the order they were given.
     :param layers: lowest first.
     :param size: bytes of all its blobs, as stored.
+    :param sources: the digest that a registry has under each of its names; ``""`` for a name that was not pulled.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Image(NamedTuple):
     config: ImageConfig
     layers: tuple[Layer, ...]
     size: int
+    sources: Mapping[str, str] = MappingProxyType({})
 
 
 class Staged(NamedTuple):
@@ -53,6 +56,7 @@ class Staged(NamedTuple):
     :param references: canonical.
     :param blobs: digests of everything it needs, its manifest included.
     :param label: what its archive calls it, when that is no reference; else ``""``.
+    :param source: the digest that the registry has under these names, if the image comes from one.
     """
 
     manifest: Descriptor
@@ -60,6 +64,7 @@ class Staged(NamedTuple):
     references: tuple[str, ...]
     blobs: frozenset[str]
     label: str = ""
+    source: str = ""
 
 
 class LoadedImage(NamedTuple):
@@ -74,6 +79,17 @@ class LoadedImage(NamedTuple):
     references: tuple[str, ...]
     replaced: Mapping[str, str]
     label: str = ""
+
+
+class Removed(NamedTuple):
+    """One thing that a removal took away.
+
+    :param untagged: a canonical reference.
+    :param deleted: an image id.
+    """
+
+    untagged: str | None = None
+    deleted: str | None = None
 
 
 def read_manifest(root: Path, entry: Descriptor) -> Manifest:
@@ -93,9 +109,10 @@ def read_manifest(root: Path, entry: Descriptor) -> Manifest:
     raise FailedPrecondition(f"index {entry.digest} in the image store is nested too deeply")
 
 
-def read_image(root: Path, entry: Descriptor, references: tuple[str, ...]) -> Image:
+def read_image(root: Path, entry: Descriptor, names: Mapping[str, str]) -> Image:
     """Read an image: its manifest and its configuration.
 
+    :param names: its names, each with its source.
     :raises FailedPrecondition: a blob is missing or damaged.
     """
     found = read_manifest(root, entry)
@@ -105,8 +122,8 @@ def read_image(root: Path, entry: Descriptor, references: tuple[str, ...]) -> Im
         layers = pair_layers(found, config)
     except InvalidArgument as error:
         raise FailedPrecondition(f"the image store is damaged: {error}") from error
-    size = entry.size + found.config.size + sum(layer.size for layer in layers)
-    return Image(found.config.digest, references, entry.digest, config, layers, size)
+    size = entry.size + found.config.size + sum({layer.digest: layer.size for layer in layers}.values())
+    return Image(found.config.digest, tuple(names), entry.digest, config, layers, size, names)
 
 
 def pair_layers(found: Manifest, config: ImageConfig) -> tuple[Layer, ...]:

@@ -84,6 +84,14 @@ class Ingest:
         path.rename(self._path(added.digest))
         return added
 
+    def adopt(self, path: Path, digest: str) -> None:
+        """Take over a file of the store's file system that holds a blob.
+
+        :pre: it has been verified, and does not change any more.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.link(path, self._path(digest))
+
     def add_bytes(self, data: bytes) -> Blob:
         """Add a document."""
         return self.add(io.BytesIO(data), "a document")
@@ -96,6 +104,13 @@ class Ingest:
         if blob.size > MAX_SIZE:
             raise InvalidArgument(f"{what} is larger than {MAX_SIZE >> 20} MiB")
         return self._path(blob.digest).read_bytes()
+
+    def chunks(self, digest: str, size: int) -> Iterator[memoryview]:
+        """Yield the bytes of a blob that is here, at most ``size`` at once; each view is good until the next."""
+        buffer = bytearray(size)
+        with _open(self._path(digest)) as raw:
+            while count := raw.readinto(buffer):
+                yield memoryview(buffer)[:count]
 
     def open_layer(self, blob: Blob, what: str, *, diff_id: str | None) -> LayerStream:
         """Return the uncompressed bytes of a blob; parameters and errors as :func:`streams.open_layer`."""

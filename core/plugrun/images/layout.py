@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MARKER = "oci-layout"
 INDEX = "index.json"
 REF_NAME = "org.opencontainers.image.ref.name"
-_MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
+SOURCE_DIGEST = "io.plugrun.source.digest"  # what the registry has under the name: of an index, or of the image itself
+MARKER_TEXT = b'{"imageLayoutVersion":"1.0.0"}'
 
 
 def blob_path(root: Path, digest: str) -> Path:
@@ -34,7 +35,7 @@ def ensure(root: Path) -> None:
         paths.ensure_private(directory)
     if not (root / MARKER).exists():
         with locked(root):
-            replace_file(root, MARKER, _MARKER_TEXT)
+            replace_file(root, MARKER, MARKER_TEXT)
 
 
 def locked(root: Path) -> AbstractContextManager[None]:

@@ -6,10 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from plugrun.errors import InvalidArgument
+from plugrun.images import digest as digests
 from plugrun.images import layout, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from plugrun.images.manifest import Descriptor
     from plugrun.images.reference import Reference
@@ -20,19 +21,54 @@ def name_of(entry: Descriptor) -> str:
     return entry.annotations.get(layout.REF_NAME, "")
 
 
+def source_of(entry: Descriptor) -> str:
+    """Return the digest that the registry has under an entry's name, ``""`` when it was not pulled."""
+    return entry.annotations.get(layout.SOURCE_DIGEST, "")
+
+
 def find(entries: Sequence[Descriptor], wanted: Reference) -> Descriptor | None:
-    """Return the entry that a reference means; beside a digest, its tag does not matter."""
+    """Return the entry that a reference means; beside a digest, its tag does not matter.
+
+    The digest may be of the index that an image was pulled through, too.
+    """
     if wanted.digest is None:
         canonical = wanted.canonical()
         return next((entry for entry in entries if name_of(entry) == canonical), None)
     return next(
-        (entry for entry in entries if entry.digest == wanted.digest and _repository(entry) == wanted.name), None
+        (
+            entry
+            for entry in entries
+            if wanted.digest in {entry.digest, source_of(entry)} and repository(entry) == wanted.name
+        ),
+        None,
     )
 
 
-def references_of(entries: Sequence[Descriptor], manifest_digest: str) -> tuple[str, ...]:
-    """Return the names of one image."""
-    return tuple(name_of(entry) for entry in entries if entry.digest == manifest_digest and name_of(entry))
+def find_by_id(
+    entries: Sequence[Descriptor], name: str, prefix: str, id_of: Callable[[Descriptor], str]
+) -> Descriptor | None:
+    """Return the entry of which ``name`` is the digest, or whose image id begins with the digits ``prefix``.
+
+    :param id_of: tells the image id of an entry.
+    :raises InvalidArgument: several begin like that.
+    """
+    found: dict[str, Descriptor] = {}
+    for entry in entries:
+        if entry.digest == name:
+            return entry
+        image_id = id_of(entry)
+        if digests.encoded(image_id).startswith(prefix):
+            found.setdefault(image_id, entry)
+    if len(found) > 1:
+        raise InvalidArgument(
+            f"image id {name} is ambiguous: {', '.join(digests.encoded(item)[:16] for item in sorted(found))}"
+        )
+    return next(iter(found.values()), None)
+
+
+def references_of(entries: Sequence[Descriptor], manifest_digest: str) -> dict[str, str]:
+    """Return the names of one image, each with its :func:`source_of`."""
+    return {name_of(entry): source_of(entry) for entry in entries if entry.digest == manifest_digest and name_of(entry)}
 
 
 class Names:
@@ -55,17 +91,19 @@ class Names:
         """Return the index as it has become, the newest last."""
         return list(self._entries.values())
 
-    def give(self, name: str, image: Descriptor) -> Descriptor | None:
+    def give(self, name: str, image: Descriptor, *, source: str = "") -> Descriptor | None:
         """Give ``name`` to ``image``.
 
         :param name: a canonical reference.
+        :param source: the digest that the registry has under the name, when it comes from there.
         :return: the image that had the name and now has none; it keeps an entry without a name.
         :raises InvalidArgument: the name contains the digest of another image.
         """
         pinned = name.partition("@")[2]
-        if pinned and pinned != image.digest:
+        if pinned and pinned not in {image.digest, source}:
             raise InvalidArgument(f"{name} names the image {pinned}, and cannot be given to {image.digest}")
-        named, nameless = image._replace(annotations={layout.REF_NAME: name}), image._replace(annotations={})
+        annotations = {layout.REF_NAME: name} | ({layout.SOURCE_DIGEST: source} if source else {})
+        named, nameless = image._replace(annotations=annotations), image._replace(annotations={})
         previous = self._entries.get(_key(named))
         for outdated in (named, nameless):
             self.drop(outdated)
@@ -73,6 +111,14 @@ class Names:
         if previous is None or self._count[previous.digest]:
             return None
         return self.keep(previous)
+
+    def take(self, name: str) -> Descriptor | None:
+        """Take a name from its image, which keeps an entry; return that without a name, ``None`` if nobody has it."""
+        found = self._entries.get((name, ""))
+        if found is None:
+            return None
+        self.drop(found)
+        return self.keep(found)
 
     def keep(self, image: Descriptor) -> Descriptor:
         """Make sure that ``image`` has an entry, with or without a name; return one without."""
@@ -98,7 +144,8 @@ def _key(entry: Descriptor) -> tuple[str, str]:
     return name, "" if name else entry.digest
 
 
-def _repository(entry: Descriptor) -> str:
+def repository(entry: Descriptor) -> str:
+    """Return registry and repository of an entry's name, ``""`` when it has none."""
     try:
         return reference.parse(name_of(entry)).name
     except InvalidArgument:  # no name, or one that another tool made up

@@ -21,19 +21,23 @@ _DIRECTORY: Final = _FOLLOW | os.O_NOFOLLOW
 class OpenDir:
     """A directory about to be changed.
 
+    :param owner: user and group of a new file here; ``None`` when that depends on mount options and set-group-id.
     :param mtime: nanoseconds, when it was opened; :meth:`leave` gives it back. A layer's entry for a directory
         usually comes before what goes into it, and a directory the layer has no entry for is not to change.
     """
 
     fd: int
     identity: Identity
+    owner: tuple[int, int] | None
     mtime: int
 
     @classmethod
     def of(cls, fd: int) -> OpenDir:
         """Take over a descriptor."""
         status = os.fstat(fd)
-        return cls(fd, identity(status), status.st_mtime_ns)
+        own = os.getegid()
+        owner = (os.geteuid(), own) if status.st_gid == own else None
+        return cls(fd, identity(status), owner, status.st_mtime_ns)
 
     def leave(self) -> None:
         """Restore the time and close."""

@@ -43,6 +43,8 @@ _RUNS = {
     "mips64": ("mips64le",),
 }
 
+_BASIC = {("amd64", "v1"), ("arm64", "v8")}  # variants that are as good as none
+
 
 def host() -> Platform:
     """Return this machine's platform, in the words images use."""
@@ -83,8 +85,34 @@ def best(descriptors: Sequence[Descriptor], what: str) -> list[Descriptor]:
     if usable:
         first = min(rank for rank, _ in usable)
         return [item for rank, item in usable if rank == first]
+    raise _nothing_for(host(), descriptors, what)
+
+
+def _nothing_for(wanted: Platform, descriptors: Sequence[Descriptor], what: str) -> FailedPrecondition:
     found = ", ".join(sorted({str(item.platform) for item in descriptors if item.platform})[:8]) or "nothing"
-    raise FailedPrecondition(f"{what} has no image for {host()}, only for {found}")
+    return FailedPrecondition(f"{what} has no image for {wanted}, only for {found}")
+
+
+def matching(descriptors: Sequence[Descriptor], wanted: Platform, what: str) -> Descriptor:
+    """Choose from an image index what is built for one platform.
+
+    :raises FailedPrecondition: nothing is; names what there is.
+    """
+    if len(descriptors) == 1 and descriptors[0].platform is None:
+        return descriptors[0]  # its configuration will tell
+    for item in descriptors:
+        if item.platform is not None and is_same(item.platform, wanted):
+            return item
+    raise _nothing_for(wanted, descriptors, what)
+
+
+def is_same(found: Platform, wanted: Platform) -> bool:
+    """Whether two platforms are one: the basic variant goes by two names, and ``wanted`` may leave the variant open."""
+    return found[:2] == wanted[:2] and (not wanted.variant or _variant(found) == _variant(wanted))
+
+
+def _variant(platform: Platform) -> str:
+    return "" if (platform.architecture, platform.variant) in _BASIC else platform.variant
 
 
 def parse(text: str) -> Platform:

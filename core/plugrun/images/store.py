@@ -15,33 +15,22 @@ from typing import TYPE_CHECKING, BinaryIO
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, names, reference
-from plugrun.images.image import Image, Layer, LoadedImage, Staged, read_image, read_manifest
-from plugrun.tuples import NamedTuple
+from plugrun.images.image import Image, Layer, LoadedImage, Removed, Staged, read_image, read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from plugrun.images.importer import ImportOptions
     from plugrun.images.ingest import Ingest
     from plugrun.images.manifest import Descriptor
+    from plugrun.images.save import Archive
 
 __all__ = ["Image", "ImageStore", "Layer", "LoadedImage", "Removed"]
 
 _HEX = frozenset("0123456789abcdef")
 _MAX_NAMES = 1000  # of one load
-
-
-class Removed(NamedTuple):
-    """One thing that a removal took away.
-
-    :param untagged: a canonical reference.
-    :param deleted: an image id.
-    """
-
-    untagged: str | None = None
-    deleted: str | None = None
 
 
 class ImageStore:
@@ -54,7 +43,7 @@ class ImageStore:
     def __init__(
         self, root: Path, *, room: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext
     ) -> None:
-        self._root = root
+        self.root = root
         self._room = room
 
     def resolve(self, name: str) -> Image:
@@ -64,10 +53,10 @@ class ImageStore:
         :raises InvalidArgument: the beginning of an id fits several images, or ``name`` can be none of these.
         :raises FailedPrecondition: it is damaged.
         """
-        entries = layout.read_index(self._root)
+        entries = layout.read_index(self.root)
         entry, _ = self._find(entries, name)
         try:
-            return read_image(self._root, entry, names.references_of(entries, entry.digest))
+            return read_image(self.root, entry, names.references_of(entries, entry.digest))
         except FailedPrecondition as error:
             error.hint = error.hint or f"remove it and load it again: plugrun rmi {name}"
             raise
@@ -78,13 +67,13 @@ class ImageStore:
         :param damaged: told about each image that cannot be read; it is left out.
         """
         same: dict[str, list[Descriptor]] = {}
-        for entry in layout.read_index(self._root):
+        for entry in layout.read_index(self.root):
             same.setdefault(entry.digest, []).append(entry)
         found = []
         for digest, entries in same.items():
             entry = entries[-1]
             try:
-                found.append(read_image(self._root, entry, names.references_of(entries, digest)))
+                found.append(read_image(self.root, entry, names.references_of(entries, digest)))
             except FailedPrecondition as error:
                 if damaged is not None:
                     damaged(f"{names.name_of(entry) or entry.digest}: {error}")
@@ -100,15 +89,15 @@ class ImageStore:
         """
         from plugrun.images import archive
 
-        with self._session() as work:
-            return self._publish(work, archive.stage(source, work))
+        with self.session() as work:
+            return self.publish(work, archive.stage(source, work))
 
     def import_tar(self, source: str | None, options: ImportOptions) -> Image:
         """Make an image of one layer from a tar of a root file system; parameters as :meth:`load`."""
         from plugrun.images import importer
 
-        with self._session() as work:
-            self._publish(work, [staged := importer.stage(source, options, work)])
+        with self.session() as work:
+            self.publish(work, [staged := importer.stage(source, options, work)])
         return self.resolve(staged.image_id)
 
     def tag(self, image: Image, name: str) -> None:
@@ -121,13 +110,25 @@ class ImageStore:
         if wanted.digest:
             raise InvalidArgument(f"{name} has a digest; an image can be given a tag only")
         with self._locked():
-            entries = layout.read_index(self._root)
+            entries = layout.read_index(self.root)
             own = next((entry for entry in entries if entry.digest == image.manifest_digest), None)
             if own is None:
                 raise NotFound(f"image {digests.short(image.id)} has been removed")
             table = names.Names(entries)
             table.give(wanted.canonical(), own)
-            layout.write_index(self._root, table.entries())
+            layout.write_index(self.root, table.entries())
+
+    def untag(self, name: str) -> None:
+        """Take a name from its image, which stays, also when it was the last one.
+
+        :raises NotFound: no image has the name.
+        """
+        wanted = reference.parse(name).canonical()
+        with self._locked():
+            table = names.Names(layout.read_index(self.root))
+            if table.take(wanted) is None:
+                raise NotFound(f"no image is named {name!a}", hint="plugrun images lists the names there are")
+            layout.write_index(self.root, table.entries())
 
     def remove(self, name: str, *, force: bool, in_use: Callable[[str], Sequence[str]]) -> Sequence[Removed]:
         """Take a name from an image, and delete the image when it was the last; by id, delete it with all names.
@@ -137,12 +138,8 @@ class ImageStore:
         :raises NotFound: there is no such image.
         :raises FailedPrecondition: it needs ``force``.
         """
-        with contextlib.ExitStack() as stack:
-            with self._room():
-                # What a removal leaves that is killed half-way is collected as what a load leaves.
-                stack.enter_context(self._session())
-            stack.enter_context(self._locked())
-            entries = layout.read_index(self._root)
+        with self._removing():
+            entries = layout.read_index(self.root)
             entry, by_name = self._find(entries, name)
             image_id = self._id(entry)
             same = [item for item in entries if item.digest == entry.digest or self._id(item) == image_id]
@@ -161,11 +158,36 @@ class ImageStore:
                 )
             left = [item for item in entries if item not in victims]
             with self._room():
-                layout.write_index(self._root, left)
+                layout.write_index(self.root, left)
                 from plugrun.images import garbage
 
-                garbage.collect(self._root, victims, left)
+                garbage.collect(self.root, victims, left)
         return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
+
+    def prune(self, unwanted: Callable[[Image], bool]) -> tuple[Sequence[Removed], int]:
+        """Delete images with all their names.
+
+        :param unwanted: whether to delete one; asked while nobody else can change the store. Damaged ones stay.
+        :return: what was taken away, and the bytes of the blobs that are gone.
+        """
+        from plugrun.images import prune
+
+        with self._removing():
+            return prune.delete(self.root, unwanted, self._room)
+
+    def save(self, wanted: Sequence[str], archive: Archive) -> None:
+        """Write images as an archive.
+
+        :param wanted: names, repositories and ids, see :func:`plugrun.images.save.choose`.
+        :raises NotFound: there is no such image, or none for the platform.
+        :raises FailedPrecondition: an image is damaged; nothing has been written.
+        """
+        from plugrun.images import save
+
+        entries = layout.read_index(self.root)
+        chosen = save.choose(entries, wanted, lambda name: self._find(entries, name))
+        with self.session() as work:
+            save.write(self.root, work, chosen, archive)
 
     def open_layer(self, layer: Layer) -> BinaryIO:
         """Return a layer's uncompressed bytes.
@@ -177,7 +199,7 @@ class ImageStore:
         """
         from plugrun.images import streams
 
-        path = layout.blob_path(self._root, layer.digest)
+        path = layout.blob_path(self.root, layer.digest)
         what = f"layer {digests.short(layer.digest)}"
         try:
             raw = io.FileIO(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
@@ -185,43 +207,19 @@ class ImageStore:
             raise FailedPrecondition(f"{what} is missing from the image store", hint="load the image again") from None
         return streams.open_layer(raw, what, digest=layer.digest, size=layer.size, diff_id=layer.diff_id).stream
 
-    def _find(self, entries: Sequence[Descriptor], name: str) -> tuple[Descriptor, bool]:
-        """Find an entry; also tell whether that was by name."""
-        wanted = name.removeprefix("sha256:")
-        if not digests.is_digest(name) and not (len(name) == 64 and set(name) <= _HEX):
-            if found := names.find(entries, reference.parse(name)):
-                return found, True
-            if not set(wanted) <= _HEX:
-                wanted = ""
-        if wanted and (found := self._find_by_id(entries, name, wanted)):
-            return found, False
-        raise NotFound(
-            f"no image {name!a}", hint="plugrun images lists those there are; add one with plugrun load -i FILE"
-        )
+    def session(self) -> AbstractContextManager[Ingest]:
+        """Open a working directory for adding images; what is not published from it is gone afterwards."""
+        from plugrun.images import ingest
 
-    def _find_by_id(self, entries: Sequence[Descriptor], name: str, prefix: str) -> Descriptor | None:
-        found: dict[str, Descriptor] = {}
-        for entry in entries:
-            if entry.digest == name:
-                return entry
-            image_id = self._id(entry)
-            if digests.encoded(image_id).startswith(prefix):
-                found.setdefault(image_id, entry)
-        if len(found) > 1:
-            raise InvalidArgument(
-                f"image id {name} is ambiguous: {', '.join(digests.encoded(item)[:16] for item in sorted(found))}"
-            )
-        return next(iter(found.values()), None)
+        return ingest.session(self.root, recover=self._recover)
 
-    def _id(self, entry: Descriptor) -> str:
-        """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""
-        try:
-            return read_manifest(self._root, entry).config.digest
-        except FailedPrecondition:
-            return entry.digest
+    def publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
+        """Link the blobs of a load into the store and name its images, all at once.
 
-    def _publish(self, work: Ingest, images: Sequence[Staged]) -> Sequence[LoadedImage]:
-        """Link the blobs of a load into the store and name its images, all at once."""
+        :param work: what :meth:`session` gave.
+        :raises InvalidArgument: a name contains the digest of another image, or there are too many.
+        :raises FailedPrecondition: the store has no room for the names.
+        """
         count = sum(len(image.references) or 1 for image in images)
         if count > _MAX_NAMES:
             raise InvalidArgument(f"there are {count} names and images, and one load adds {_MAX_NAMES} at most")
@@ -229,7 +227,7 @@ class ImageStore:
         new = {image.manifest.digest: image.image_id for image in images}
         work.sync(blobs)
         with self._locked():
-            table = names.Names(layout.read_index(self._root))
+            table = names.Names(layout.read_index(self.root))
             ids = {digest: self._id(entry) for digest, entry in {item.digest: item for item in table.entries()}.items()}
             there = set(ids.values())
             ids |= new
@@ -237,7 +235,7 @@ class ImageStore:
             for image in images:
                 replaced = {}
                 for name in image.references:
-                    displaced = table.give(name, image.manifest)
+                    displaced = table.give(name, image.manifest, source=image.source)
                     if displaced is not None and ids[displaced.digest] == image.image_id:
                         # the same image packed differently: nobody needs both
                         table.drop(displaced)
@@ -251,25 +249,51 @@ class ImageStore:
             entries = table.entries()
             layout.encode_index(entries)  # an index that is refused leaves no blobs behind
             work.publish(blobs)
-            layout.write_index(self._root, entries)
+            layout.write_index(self.root, entries)
             present = {entry.digest for entry in entries}
             if victims := [entry for entry in unneeded if entry.digest not in present]:
                 from plugrun.images import garbage
 
-                garbage.collect(self._root, victims, entries)
+                garbage.collect(self.root, victims, entries)
         return loaded
+
+    def _find(self, entries: Sequence[Descriptor], name: str) -> tuple[Descriptor, bool]:
+        """Find an entry; also tell whether that was by name."""
+        wanted = name.removeprefix("sha256:")
+        if not digests.is_digest(name) and not (len(name) == 64 and set(name) <= _HEX):
+            if found := names.find(entries, reference.parse(name)):
+                return found, True
+            if not set(wanted) <= _HEX:
+                wanted = ""
+        if wanted and (found := names.find_by_id(entries, name, wanted, self._id)):
+            return found, False
+        raise NotFound(
+            f"no image {name!a}",
+            hint="plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file",
+        )
+
+    def _id(self, entry: Descriptor) -> str:
+        """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""
+        try:
+            return read_manifest(self.root, entry).config.digest
+        except FailedPrecondition:
+            return entry.digest
 
     def _recover(self) -> None:
         from plugrun.images import garbage
 
         with self._locked():
-            garbage.collect_orphans(self._root)
+            garbage.collect_orphans(self.root)
 
-    def _session(self) -> AbstractContextManager[Ingest]:
-        from plugrun.images import ingest
-
-        return ingest.session(self._root, recover=self._recover)
+    @contextlib.contextmanager
+    def _removing(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            with self._room():
+                # What a removal leaves that is killed half-way is collected as what a load leaves.
+                stack.enter_context(self.session())
+            stack.enter_context(self._locked())
+            yield
 
     def _locked(self) -> AbstractContextManager[None]:
-        layout.ensure(self._root)
-        return layout.locked(self._root)
+        layout.ensure(self.root)
+        return layout.locked(self.root)

@@ -140,9 +140,14 @@ class LayerStream:
 
         :raises InvalidArgument: the layer is not what it should be.
         """
-        buffer = bytearray(CHUNK)
-        while self.stream.readinto(buffer):
-            pass
+        drain(self.stream)
+
+
+def drain(stream: io.BufferedIOBase | BinaryIO) -> None:
+    """Read to the end, which is where a verified source fails if something is wrong."""
+    buffer = bytearray(CHUNK)
+    while stream.readinto(buffer):  # type: ignore[union-attr]
+        pass
 
 
 def open_layer(
@@ -171,6 +176,21 @@ def open_layer(
         unpacked = decompress(blob, compression, what)
         content = Verified(unpacked, f"the content of {what}", expected=diff_id, size=None)
     return LayerStream(io.BufferedReader(content, CHUNK), blob, content, compression)
+
+
+def open_content(raw: io.RawIOBase, what: str, *, diff_id: str | None) -> io.BufferedReader:
+    """Return the uncompressed bytes of a layer, checked at their end, where the source checks the stored ones itself.
+
+    Parameters and errors are those of :func:`open_layer`.
+    """
+    source = io.BufferedReader(raw, CHUNK)
+    try:
+        compression = _layer_compression(source, what)
+    except BaseException:
+        source.close()
+        raise
+    unpacked = source if compression is Compression.NONE else decompress(source, compression, what)
+    return io.BufferedReader(Verified(unpacked, f"the content of {what}", expected=diff_id, size=None), CHUNK)
 
 
 def _layer_compression(source: io.BufferedReader[Any], what: str) -> Compression:

@@ -161,7 +161,7 @@ class _Unpacker:
                 _write(fd, chunk, offset)
             if entry.sparse is not None:
                 os.ftruncate(fd, entry.size)  # a hole at the end
-            metadata.apply(fd, entry)
+            metadata.apply(fd, entry, owner=directory.owner)
         finally:
             os.close(fd)
 

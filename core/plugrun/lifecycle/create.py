@@ -22,14 +22,21 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerConfig
     from plugrun.engine import Engine
     from plugrun.images.store import Image
+    from plugrun.snapshots import Layers
 
 _NAME_ATTEMPTS = 5
 
 
 def create(
-    engine: Engine, request: ContainerRequest, *, progress: Callable[..., None] | None = None
+    engine: Engine,
+    request: ContainerRequest,
+    *,
+    find_image: Callable[[str], Image] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> ContainerRecord:
     """Make a container; it is not started.
+
+    :param find_image: returns the image of a name, which it may have to fetch; else it must be in the store.
 
     :post: on success the container is ``created``; on failure nothing of it is left.
     :raises NotFound: no such image, driver or runtime.
@@ -49,7 +56,7 @@ def create(
     if request.name is not None:
         names.check(request.name)
     spec.check(request.security)
-    image = engine.images.resolve(request.image)
+    image = (find_image or engine.images.resolve)(request.image)
     platform.check_runs(image.config.platform, f"image {request.image}")
     container_id = os.urandom(32).hex()
     endpoint = engine.network(network.spec.name, request.network_options)
@@ -89,13 +96,17 @@ def unpacked(
     image: Image,
     driver: StorageDriver,
     *,
+    source: Layers | None = None,
     progress: Callable[..., None] | None = None,
 ) -> AbstractContextManager[str | None]:
-    """Have an image in a storage driver for a block that stands on its top snapshot: ``None`` for an empty image."""
+    """Have an image in a storage driver for a block that stands on its top snapshot: ``None`` for an empty image.
+
+    :param source: has the layers, if the content store does not yet.
+    """
     from plugrun import snapshots
 
     return snapshots.unpacked(
-        engine.images,
+        source or engine.images,
         image,
         driver,
         lock_dir=engine.paths.root / "locks",

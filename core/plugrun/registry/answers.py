@@ -29,20 +29,23 @@ def is_transient(number: int) -> bool:
     return number in _TRANSIENT
 
 
-def refused(number: int, data: bytes, endpoint: Endpoint, what: str, *, user: str | None) -> PlugrunError:
+def refused(
+    number: int, data: bytes, endpoint: Endpoint, what: str, *, user: str | None, vouched: bool = False
+) -> PlugrunError:
     """Return what to raise for an answer that is not the one hoped for.
 
     :param number: its status.
     :param data: its body.
     :param what: what was asked for, e.g. ``image localhost:5000/app:v2``.
     :param user: as whom; ``None`` if as nobody.
+    :param vouched: a token server knows him.
     """
     said = words(data)
     tail = f": {said}" if said else ""
     host, login = endpoint.host, f"plugrun login {endpoint.registry}"
     answers = f"registry {host} answers {status(number)} about {what}{tail}"
     if number in {401, 403}:
-        return _denied(number, endpoint, what, tail, user)
+        return _denied(endpoint, what, tail, user, unknown=number == 401 and not vouched)
     if number == 404:
         return NotFound(f"no {what} in the registry{tail}")
     if is_transient(number):
@@ -51,12 +54,12 @@ def refused(number: int, data: bytes, endpoint: Endpoint, what: str, *, user: st
     return InvalidArgument(answers) if 400 <= number < 500 else DriverError(answers)
 
 
-def _denied(number: int, endpoint: Endpoint, what: str, tail: str, user: str | None) -> Denied:
+def _denied(endpoint: Endpoint, what: str, tail: str, user: str | None, *, unknown: bool) -> Denied:
     host, login = endpoint.host, f"plugrun login {endpoint.registry}"
     if user is None:
         return Denied(f"registry {host} denies access to {what}{tail}", hint=f"log in if it is private: {login}")
     who = user or "its identity token"
-    if number == 401:
+    if unknown:
         return Denied(f"registry {host} refuses the credentials of {who}{tail}", hint=login)
     return Denied(f"registry {host} denies {who} access to {what}{tail}")
 

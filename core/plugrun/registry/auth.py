@@ -78,6 +78,11 @@ class Authorizer:
         """As whom the endpoint was asked; ``None`` as long as nobody said who he is."""
         return self._credential.username if self._credential else None
 
+    @property
+    def vouched(self) -> bool:
+        """Whether a token server knows the user, so that a refusal is about what he may do."""
+        return bool(self._tokens)
+
     def header(self, scopes: tuple[str, ...]) -> str | None:
         """Return the ``Authorization`` to begin with: what satisfied the endpoint so far.
 

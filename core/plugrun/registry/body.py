@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from urllib3.exceptions import HTTPError
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import Interrupted, InvalidArgument
 from plugrun.registry import failures
-from plugrun.registry.failures import Interrupted
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -37,6 +36,7 @@ class Body(io.RawIOBase):
         self._what = what
         self._host = host
         self._ended = False
+        self._broken: Interrupted | None = None
 
     def readable(self) -> bool:
         """Return ``True``."""
@@ -48,10 +48,18 @@ class Body(io.RawIOBase):
         :raises Interrupted: the connection broke off, or too little came.
         :raises InvalidArgument: there is more than there should be.
         """
+        if self._broken:
+            raise self._broken
         view = memoryview(buffer).cast("B")
         done, until = 0, time.monotonic() + _PATIENCE
         while done < len(view) and self._left and (not done or time.monotonic() < until):
-            chunk = self._read(min(len(view) - done, self._left, _CHUNK))
+            try:
+                chunk = self._read(min(len(view) - done, self._left, _CHUNK))
+            except Interrupted as error:
+                if not done:
+                    raise
+                self._broken = error  # what came before it counts
+                break
             view[done : done + len(chunk)] = chunk
             done += len(chunk)
             self._left -= len(chunk)

@@ -11,14 +11,13 @@ from plugrun.images import digest as digests
 from plugrun.images import document, media
 from plugrun.registry import body, links, upload
 from plugrun.registry.body import Body
-from plugrun.registry.failures import Interrupted
 from plugrun.registry.transport import MAX_ERROR, Request, Transport
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.registry.endpoint import Endpoint
 
-__all__ = ["Answer", "Body", "Interrupted", "Repository", "Transport"]
+__all__ = ["Answer", "Body", "Repository", "Transport"]
 
 _MANIFESTS = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 _MAX_TAGS = 4 << 20  # bytes of one page

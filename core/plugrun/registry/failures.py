@@ -19,10 +19,6 @@ _SHOWN = 200  # characters of what a registry says
 _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST"})
 
 
-class Interrupted(Unavailable):
-    """A body broke off or stalled; worth another try."""
-
-
 class Transient(Exception):
     """Something that may be gone at the next try.
 
@@ -59,8 +55,11 @@ def shown(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
-def unreachable(error: Exception, place: Place) -> Transient | PlugrunError:
-    """Return what to raise for an exception of urllib3 or a socket: :class:`Transient` if another try makes sense."""
+def unreachable(error: Exception, place: Place, *, known: bool = True) -> Transient | PlugrunError:
+    """Return what to raise for an exception of urllib3 or a socket: :class:`Transient` if another try makes sense.
+
+    :param known: it has answered before; to find nobody is then a passing trouble, and else a wrong name.
+    """
     tls = _find(error, ssl.SSLError)
     if isinstance(tls, ssl.SSLCertVerificationError):
         return Denied(
@@ -70,7 +69,7 @@ def unreachable(error: Exception, place: Place) -> Transient | PlugrunError:
     if tls and tls.reason in _NO_TLS:
         return Denied(f"{place} speaks plain HTTP", hint="list it as insecure in the config")
     unavailable = Unavailable(f"{place} cannot be reached: {cause(error)}")
-    return unavailable if _is_final(error) else Transient(unavailable)
+    return unavailable if _is_final(error) or (not known and _is_nobody(error)) else Transient(unavailable)
 
 
 def cause(error: Exception) -> str:
@@ -100,6 +99,14 @@ def speaks_http(error: Exception) -> bool:
 def is_refused(error: Exception) -> bool:
     """Whether nobody listens at a port, or whoever does hangs up on us."""
     return _find(error, ConnectionError) is not None or _find(error, ssl.SSLEOFError) is not None
+
+
+def _is_nobody(error: Exception) -> bool:
+    """Whether no connection came about at all."""
+    return (
+        _find(error, exceptions.ConnectTimeoutError) is not None
+        or _find(error, exceptions.NewConnectionError) is not None
+    )
 
 
 def _is_final(error: Exception) -> bool:

@@ -37,6 +37,7 @@ class Site:
         self._lock = threading.Lock()
         self._base = origin.parse(f"https://{endpoint.host}/v2/", "the registry's address")
         self._settled = not endpoint.insecure
+        self._known = False  # somebody has answered
 
     def base(self) -> Url:
         """Return the URL of the API's root.
@@ -72,9 +73,11 @@ class Site:
         :raises Unavailable: nobody answers.
         """
         try:
-            return self._send(method, url, headers, body, patience)
+            answer = self._send(method, url, headers, body, patience)
         except (HTTPError, OSError) as error:
-            raise failures.unreachable(error, self.place(url)) from None
+            raise failures.unreachable(error, self.place(url), known=self._known) from None
+        self._known = True
+        return answer
 
     def place(self, url: Url) -> Place:
         """Return whom a request for ``url`` goes to, for messages."""
@@ -124,11 +127,11 @@ class Site:
             self._send("GET", self._base, {}, None, None).close()
         except (HTTPError, OSError) as error:
             if not failures.speaks_http(error) and not failures.is_refused(error):
-                raise failures.unreachable(error, self.place(self._base)) from None
+                raise failures.unreachable(error, self.place(self._base), known=self._known) from None
             plain = self._base._replace(scheme="http")
             try:
                 self._send("GET", plain, {}, None, None).close()
             except (HTTPError, OSError) as second:
-                raise failures.unreachable(second, self.place(self._base)) from None
+                raise failures.unreachable(second, self.place(self._base), known=self._known) from None
             self._base = plain
         self._settled = True

@@ -160,7 +160,9 @@ class Transport:
                 f"{site.place(url)} answers {answers.status(response.status)} about {request.what}"
             )
         else:
-            error = answers.refused(response.status, data, endpoint, request.what, user=authorizer.user)
+            error = answers.refused(
+                response.status, data, endpoint, request.what, user=authorizer.user, vouched=authorizer.vouched
+            )
         if answers.is_transient(response.status):
             raise Transient(error, response.headers.get("Retry-After"))
         raise error

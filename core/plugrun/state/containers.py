@@ -109,6 +109,10 @@ class ContainerStore:
         query = "SELECT name FROM containers WHERE image_id = ? ORDER BY name"
         return [row[0] for row in self._database.query(query, (image_id,))]
 
+    def images_in_use(self) -> dict[str, int]:
+        """Return the ids of all images that containers are made from, with the number of containers."""
+        return dict(self._database.query("SELECT image_id, count(*) FROM containers GROUP BY image_id"))
+
     def _starting_with(self, prefix: str) -> list[ContainerRecord]:
         query = "SELECT record FROM containers WHERE id >= ? AND id < ? LIMIT 2"
         rows = self._database.query(query, (prefix, prefix + "g"))  # 'g' sorts after every hex digit

@@ -1,0 +1,131 @@
+"""The results as files: docs/bench/NAME.json for each benchmark, and docs/bench/README.md made of all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engines import CRUN, output
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+RESULTS = CHECKOUT / "docs" / "bench"
+
+RUN = """# Benchmark: how long `run --rm busybox true` takes
+
+Written by `make bench`: {about}, {rounds} rounds. Every engine with
+crun, overlay layers on one file system, the same image; whole processes from start to end, in turns, after one warm-up
+round. Docker's daemon is already running when its measurements begin; plugrun and podman have none.
+
+{table}
+"""
+
+PULL = """# Benchmark: how long `pull` takes
+
+Written by `make bench`: {about}, {rounds} rounds. One registry
+(Debian's docker-registry, plain HTTP on loopback, its files in the page cache); whole processes from start to end, in
+turns. Every round is on a new ext4 file system, with an empty store of each engine: a new root of plugrun and podman,
+and a new daemon of docker on a new data root, which is already running. After a pull the layers are unpacked.
+
+{images}
+{table}
+
+MB are 10^6 bytes; "packed" are those transferred, "unpacked" those of the tar archives; "files" counts directories
+too. "MB peak" is memory, in a round of its own: the proportional set sizes of all processes, docker's daemons included,
+added up every 10 ms. The last two of each image are no engines but programs that verify and record nothing, for the
+same bytes: they show what the machine allows.
+"""
+
+END = """
+Every run of the machine differs: compare the columns of one run, and run it yourself.
+"""
+
+
+def progress(text: str) -> None:
+    """Say on a terminal what is being measured; ``""`` removes it."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{'bench: ' * bool(text)}{text}", end="", file=sys.stderr, flush=True)
+
+
+def write(name: str, results: Mapping[str, Any]) -> None:
+    """Print the results of one benchmark, and write them with those of the others that are there."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    data = {"machine": machine(), **results}
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
+    print(TABLES[name](data["rows"]))
+    parts = []
+    for kind, template in (("run", RUN), ("pull", PULL)):
+        file = RESULTS / f"{kind}.json"
+        if file.exists():
+            parts.append(section(kind, template, json.loads(file.read_text())))
+    (RESULTS / "README.md").write_text("\n".join(parts) + END)
+
+
+def section(kind: str, template: str, data: Mapping[str, Any]) -> str:
+    facts = data["machine"]
+    about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}".format(**facts)
+    images = "".join(image_line(image) for image in data.get("images", ()))
+    return template.format(about=about, rounds=data["rounds"], table=TABLES[kind](data["rows"]), images=images)
+
+
+def image_line(image: Mapping[str, Any]) -> str:
+    packed, unpacked = image["packed"] / 1e6, image["unpacked"] / 1e6
+    return f"- {image['name']}: {image['about'].lower()}; {packed:.0f} MB packed, {unpacked:.0f} MB unpacked\n"
+
+
+def run_table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        "| network | engine           | median ms | p95 ms | fastest ms | of plugrun's median |",
+        "|---------|------------------|----------:|-------:|-----------:|--------------------:|",
+    ]
+    for row in rows:
+        name = f"{row['engine']} {row['version']}"
+        times = f"{row['median']:9.0f} | {row['p95']:6.0f} | {row['fastest']:10.0f}"
+        lines.append(f"| {row['network']:7} | {name:16} | {times} | {row['ratio']:18.2f}x |")
+    return "\n".join(lines)
+
+
+PULL_COLUMNS = {
+    "image": ":-----",
+    "engine": ":----------------",
+    "median s": "-------:",
+    "fastest": "------:",
+    "slowest": "------:",
+    "of plugrun's": "-----------:",
+    "packed MB/s": "----------:",
+    "unpacked": "-------:",
+    "files/s": "------:",
+    "MB peak": "------:",
+}
+
+
+def pull_table(rows: list[dict[str, Any]]) -> str:
+    head = " | ".join(name.ljust(len(line)) for name, line in PULL_COLUMNS.items())
+    lines = [f"| {head} |", f"| {' | '.join(PULL_COLUMNS.values())} |"]
+    for row in rows:
+        times = f"{row['median']:8.2f} | {row['fastest']:7.2f} | {row['slowest']:7.2f} | {row['ratio']:11.2f}x"
+        rates = f"{row['packed_rate']:11.1f} | {optional(row['unpacked_rate'], 8)} | {optional(row['file_rate'], 7)}"
+        lines.append(f"| {row['image']:6} | {row['engine']:17} | {times} | {rates} | {optional(row['memory'], 7)} |")
+    return "\n".join(lines)
+
+
+def optional(value: float | None, width: int) -> str:
+    return " " * width if value is None else f"{value:{width}.0f}"
+
+
+TABLES = {"run": run_table, "pull": pull_table}
+
+
+def machine() -> dict[str, str]:
+    """Describe what the numbers depend on, and nothing that names the machine."""
+    return {
+        "system": platform.freedesktop_os_release()["PRETTY_NAME"],
+        "kernel": platform.release().split("-")[0],
+        "cpus": str(os.cpu_count()),
+        "python": platform.python_version(),
+        "crun": output([CRUN, "--version"]).split()[2],
+    }

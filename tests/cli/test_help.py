@@ -1,0 +1,19 @@
+"""Help: there is some for every command, whatever its words would mean as markup."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugrun.cli import commands, program
+
+COMMANDS = [
+    *([name] for name in commands.TOP),
+    *([group] for group in commands.GROUPS),
+    *([group, name] for group, (_, entries) in commands.GROUPS.items() for name in entries),
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help(words, capsys):
+    program.program().main(args=[*words, "--help"], prog_name="plugrun", standalone_mode=False)
+    assert f"Usage: plugrun {' '.join(words)} " in capsys.readouterr().out

@@ -72,7 +72,7 @@ def serve():
 
 
 @pytest.fixture(scope="session")
-def certificate(tmp_path_factory) -> Path:
+def localhost_certificate(tmp_path_factory) -> Path:
     """A certificate for localhost in a directory of its own, as ``ca.crt``: it is its own CA."""
     return make_certificate(tmp_path_factory.mktemp("certs") / "ca.crt")
 

@@ -132,10 +132,10 @@ def test_a_blob_that_breaks_off(client, serve, reply):
             body.readall()
 
 
-def test_a_large_blob_over_tls(client, serve, certificate):
+def test_a_large_blob_over_tls(client, serve, localhost_certificate):
     large = BLOB * 1000
-    server = serve(lambda _seen: Reply(body=large), certificate)
-    with client.repository(server, certificates=[certificate.parent]).open_blob(DIGEST, len(large)) as body:
+    server = serve(lambda _seen: Reply(body=large), localhost_certificate)
+    with client.repository(server, certificates=[localhost_certificate.parent]).open_blob(DIGEST, len(large)) as body:
         assert io.BufferedReader(body, 1 << 20).read(len(large)) == large
 
 

@@ -177,9 +177,9 @@ def test_no_connection_begins_after_closing(client, serve):
         site.send("GET", url, {})
 
 
-def test_an_insecure_registry_that_is_slow_at_tls_is_not_asked_without(client, serve, slow, certificate):
+def test_an_insecure_registry_that_is_slow_at_tls_is_not_asked_without(client, serve, slow, localhost_certificate):
     client.limits = SHORT
-    server = serve(lambda _seen: Reply(), certificate)
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     server.raw = lambda: slow(1, pause=60)
     with pytest.raises(Unavailable, match="does not answer in time"):
         client.repository(server, insecure=True).ping()

@@ -128,11 +128,11 @@ def test_what_is_sent_is_not_redirected(client, serve):
     assert canary.seen == []
 
 
-def test_tls_is_not_given_up(client, serve, certificate):
+def test_tls_is_not_given_up(client, serve, localhost_certificate):
     canary = serve(lambda _seen: Reply(body=b"blob"))
-    own = serve(lambda _seen: to(f"{canary.url}/x"), certificate)
+    own = serve(lambda _seen: to(f"{canary.url}/x"), localhost_certificate)
     with pytest.raises(InvalidArgument, match=f"from https on to plain HTTP at localhost:{canary.port}$"):
-        client.repository(own, certificates=[certificate.parent]).open_blob(DIGEST, 4)
+        client.repository(own, certificates=[localhost_certificate.parent]).open_blob(DIGEST, 4)
     assert canary.seen == []
 
 

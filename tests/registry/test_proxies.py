@@ -102,15 +102,15 @@ class Tunnel:
         self._listening.close()
 
 
-def test_tls_goes_through_a_tunnel(client, serve, monkeypatch, certificate):
+def test_tls_goes_through_a_tunnel(client, serve, monkeypatch, localhost_certificate):
     server = serve(
-        lambda seen: Reply() if seen.authorization else Reply(401, {"WWW-Authenticate": "Basic"}), certificate
+        lambda seen: Reply() if seen.authorization else Reply(401, {"WWW-Authenticate": "Basic"}), localhost_certificate
     )
     tunnel = Tunnel(server.port)
     monkeypatch.setenv("HTTPS_PROXY", tunnel.url.removeprefix("http://"))
     monkeypatch.setattr("plugrun.registry.origin.is_loopback", lambda _host: False)
     client.credential = Credential("alice", "secret")
-    client.repository(server, certificates=[certificate.parent]).ping()
+    client.repository(server, certificates=[localhost_certificate.parent]).ping()
     client.transport.close()
     tunnel.close()
     assert tunnel.asked[0] == f"CONNECT localhost:{server.port} HTTP/1.0"

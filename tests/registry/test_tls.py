@@ -12,19 +12,19 @@ from plugrun.registry.endpoint import Credential
 from registry.server import Reply, make_certificate
 
 
-def test_a_certificate_of_the_directory_is_trusted(client, serve, certificate, tmp_path):
-    server = serve(lambda _seen: Reply(), certificate)
-    client.repository(server, certificates=[tmp_path / "none", certificate.parent]).ping()
+def test_a_certificate_of_the_directory_is_trusted(client, serve, localhost_certificate, tmp_path):
+    server = serve(lambda _seen: Reply(), localhost_certificate)
+    client.repository(server, certificates=[tmp_path / "none", localhost_certificate.parent]).ping()
 
 
-def test_only_the_first_directory_that_exists_counts(client, serve, certificate, tmp_path):
-    server = serve(lambda _seen: Reply(), certificate)
+def test_only_the_first_directory_that_exists_counts(client, serve, localhost_certificate, tmp_path):
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     with pytest.raises(Denied, match="self-signed certificate"):
-        client.repository(server, certificates=[tmp_path, certificate.parent]).ping()
+        client.repository(server, certificates=[tmp_path, localhost_certificate.parent]).ping()
 
 
-def test_an_unknown_certificate_is_not_trusted(client, serve, certificate):
-    server = serve(lambda _seen: Reply(), certificate)
+def test_an_unknown_certificate_is_not_trusted(client, serve, localhost_certificate):
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     client.credential = Credential("alice", "secret")
     with pytest.raises(Denied) as caught:
         client.repository(server).ping()
@@ -43,8 +43,8 @@ def test_a_certificate_for_another_name_is_not_trusted(client, serve, tmp_path):
     assert server.seen == []
 
 
-def test_an_insecure_registry_may_have_any_certificate(client, serve, certificate):
-    server = serve(lambda _seen: Reply(), certificate)
+def test_an_insecure_registry_may_have_any_certificate(client, serve, localhost_certificate):
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     client.repository(server, insecure=True).ping()
 
 
@@ -63,8 +63,8 @@ def test_plain_http_is_spoken_to_an_insecure_registry(client, serve):
     assert server.paths() == ["GET /v2/"] * 2
 
 
-def test_an_insecure_registry_that_knows_tls_gets_nothing_plain(client, serve, certificate):
-    server = serve(lambda _seen: Reply(breaks=True), certificate)
+def test_an_insecure_registry_that_knows_tls_gets_nothing_plain(client, serve, localhost_certificate):
+    server = serve(lambda _seen: Reply(breaks=True), localhost_certificate)
     repository = client.repository(server, insecure=True)
     repository.ping()
     server.close()
@@ -75,8 +75,8 @@ def test_an_insecure_registry_that_knows_tls_gets_nothing_plain(client, serve, c
     client.repository(plain, "other", insecure=True).ping()  # which was not known to speak TLS
 
 
-def test_a_host_that_an_insecure_registry_names_needs_a_certificate(client, serve, certificate):
-    canary = serve(lambda _seen: Reply(body=b"x"), certificate)
+def test_a_host_that_an_insecure_registry_names_needs_a_certificate(client, serve, localhost_certificate):
+    canary = serve(lambda _seen: Reply(body=b"x"), localhost_certificate)
     server = serve(lambda _seen: Reply(307, {"Location": f"https://127.0.0.1:{canary.port}/x"}))
     with pytest.raises(Denied, match=r"^127.0.0.1:\d+ .sent there by registry localhost:\d+.'s certificate"):
         client.repository(server).open_blob("sha256:" + "ab" * 32, 1)
@@ -84,11 +84,11 @@ def test_a_host_that_an_insecure_registry_names_needs_a_certificate(client, serv
 
 
 @pytest.fixture
-def shown(client, serve, certificate, tmp_path):
+def shown(client, serve, localhost_certificate, tmp_path):
     """Return the client certificates that the registry and another host saw."""
     mine = make_certificate(tmp_path / "client.cert")
-    (tmp_path / "ca.crt").write_bytes(certificate.read_bytes())
-    servers = [serve(lambda _seen: Reply(body=b"x"), certificate) for _ in range(2)]
+    (tmp_path / "ca.crt").write_bytes(localhost_certificate.read_bytes())
+    servers = [serve(lambda _seen: Reply(body=b"x"), localhost_certificate) for _ in range(2)]
     for server in servers:
         server.context.load_verify_locations(mine)
         server.context.verify_mode = ssl.CERT_OPTIONAL
@@ -98,7 +98,10 @@ def shown(client, serve, certificate, tmp_path):
 
 
 def test_a_client_certificate_is_shown_to_the_registry_alone(shown):
-    assert [bool(certificate) for certificates in shown for certificate in certificates] == [True, False]
+    assert [bool(each) for certificates in shown for each in certificates] == [
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,18 +111,18 @@ def test_a_client_certificate_is_shown_to_the_registry_alone(shown):
         ("a.cert", b"", r"a.cert has no key .*a\.key"),
     ],
 )
-def test_bad_files(client, serve, certificate, tmp_path, name, data, why):
+def test_bad_files(client, serve, localhost_certificate, tmp_path, name, data, why):
     (tmp_path / name).write_bytes(data)
-    server = serve(lambda _seen: Reply(), certificate)
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     with pytest.raises(InvalidArgument, match=why):
         client.repository(server, certificates=[tmp_path]).ping()
 
 
-def test_a_key_with_a_password_is_not_asked_for(client, serve, certificate, tmp_path):
+def test_a_key_with_a_password_is_not_asked_for(client, serve, localhost_certificate, tmp_path):
     pair = make_certificate(tmp_path / "a.cert")
     key = pair.with_suffix(".key").rename(tmp_path / "open.key")
     command = ["openssl", "pkcs8", "-topk8", "-in", key, "-out", tmp_path / "a.key", "-passout", "pass:secret"]
     subprocess.run(command, check=True, capture_output=True, timeout=60)
-    server = serve(lambda _seen: Reply(), certificate)
+    server = serve(lambda _seen: Reply(), localhost_certificate)
     with pytest.raises(InvalidArgument, match=r"the key of .*a.cert cannot be used: it needs a password"):
         client.repository(server, certificates=[tmp_path]).ping()

@@ -143,11 +143,11 @@ def test_locations_that_are_refused(client, serve, location, why):
         put(client, registry.server)
 
 
-def test_a_location_without_tls(client, serve, certificate):
+def test_a_location_without_tls(client, serve, localhost_certificate):
     canary = Registry(serve)
-    server = serve(lambda _seen: Reply(202, {"Location": f"{canary.server.url}/up"}), certificate)
+    server = serve(lambda _seen: Reply(202, {"Location": f"{canary.server.url}/up"}), localhost_certificate)
     with pytest.raises(InvalidArgument, match="from https on to plain HTTP"):
-        put(client, server, certificates=[certificate.parent])
+        put(client, server, certificates=[localhost_certificate.parent])
     assert canary.server.seen == []
 
 

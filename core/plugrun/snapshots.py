@@ -168,6 +168,7 @@ def _unpack_aside(
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
+    from plugrun import waiting
     from plugrun.images.unpack import Whiteouts
 
     assert isinstance(driver, StorageDriver)
@@ -188,7 +189,7 @@ def _unpack_aside(
             try:
                 for done, step in enumerate(missing, 1):
                     name, parent, _ = step
-                    implied = jobs[name].result()
+                    implied = waiting.result(jobs[name])
                     if parent is None or not implied or _inherit(driver, places[name], step, implied, mounted):
                         driver.commit_layer(name, staged[name], parent)
                         del staged[name]

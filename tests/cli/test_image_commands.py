@@ -335,6 +335,7 @@ def test_system_df_without_anything(plugrun):
         ["Images", "0", "0", "0B", "0B"],
         ["Unpacked Layers", "0", "0", "0B", "0B"],
         ["Containers", "0", "0", "0B", "0B"],
+        ["Partial Downloads", "0", "0", "0B", "0B"],
     ]
 
 

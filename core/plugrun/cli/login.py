@@ -10,7 +10,7 @@ from plugrun import terminal
 from plugrun.cli import text
 from plugrun.cli.context import Globals  # noqa: TC001 - read when the command is called
 from plugrun.cli.params import argument, option
-from plugrun.cli.registries import connections, registry_name
+from plugrun.cli.registries import registry_name
 from plugrun.errors import Denied, FailedPrecondition, InvalidArgument
 from plugrun.images.reference import DEFAULT_REGISTRY
 
@@ -128,6 +128,7 @@ def _is_accepted(endpoint: Endpoint, credential: Credential) -> bool:
 
 def _check(endpoint: Endpoint, credential: Credential) -> None:
     from plugrun.registry.client import Repository
+    from plugrun.registry.connections import connections
 
     with connections(_warn, lambda _registry: credential) as transport:
         try:

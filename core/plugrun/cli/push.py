@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 from plugrun.cli import progress, text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.params import argument, option
-from plugrun.cli.registries import connections
 from plugrun.images import digest as digests
 from plugrun.images import media
 
@@ -36,6 +35,7 @@ def _push(opened: Engine, name: str, *, all_tags: bool, quiet: bool) -> None:
     store = opened.images
     references = outgoing.references(store, name, all_tags=all_tags)
     endpoint = config.load().push_endpoint(references[0])
+    from plugrun.registry.connections import connections
     from plugrun.registry.push import Pusher
 
     with connections(opened.warn) as transport:

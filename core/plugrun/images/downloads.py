@@ -19,6 +19,7 @@ from plugrun import locks, paths
 from plugrun.errors import Interrupted, InvalidArgument, PlugrunError, Unavailable
 from plugrun.images import digest as digests
 from plugrun.images.following import Following
+from plugrun.waiting import LOOK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -292,7 +293,7 @@ class Download:
         """Wait until there is more than ``position`` bytes; return a descriptor and how many there are."""
         with self._changed:
             while self._available <= position and not self._complete and self._failure is None:
-                self._changed.wait()
+                self._changed.wait(LOOK)
             if self._failure is not None:
                 raise self._failure
             return self._descriptor, self._available

@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from plugrun import waiting
 from plugrun.errors import PlugrunError
 from plugrun.images import digest as digests
 from plugrun.images import streams
@@ -133,7 +134,7 @@ class Fetch:
         :raises PlugrunError: as :meth:`Download.fetch`, or a layer's content is not what the configuration says.
         """
         for job in self._jobs:
-            job.result()
+            waiting.result(job)
         unchecked = [one for one in self.layers.values() if not one.checked]
         known = self._known() if unchecked else ()
         for one in unchecked:

@@ -14,13 +14,13 @@ from plugrun.images.image import Staged
 from plugrun.lifecycle.create import unpacked
 from plugrun.registry import config as configs
 from plugrun.registry.client import Answer, Repository, Transport
-from plugrun.registry.credentials import CredentialStore
+from plugrun.registry.connections import connections
 from plugrun.registry.fetch import Fetch
 from plugrun.registry.resolve import Found, find
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from plugrun.api import StorageDriver
@@ -80,7 +80,7 @@ def pull(
 
 def tags(engine: Engine, wanted: Reference) -> list[Reference]:
     """Return all references of a repository that its registry has; raises as :func:`pull`."""
-    with connected(engine) as transport:
+    with connections(engine.warn) as transport:
         found = _first(transport, wanted, lambda repository: list(repository.tags()), engine.warn)
     return [wanted._replace(tag=tag) for tag in found]
 
@@ -90,27 +90,17 @@ def manifest(engine: Engine, wanted: Reference) -> Answer:
 
     :raises PlugrunError: as :func:`pull`.
     """
-    with connected(engine) as transport:
+    with connections(engine.warn) as transport:
         found = _first(transport, wanted, lambda one: one.manifest(wanted.digest or wanted.tag or ""), engine.warn)
     manifests.parse(found.data, f"manifest of {wanted.familiar()}", media_type=found.media_type)
     return found
-
-
-@contextlib.contextmanager
-def connected(engine: Engine) -> Iterator[Transport]:
-    """Connect to registries for a block, with the credentials of whoever calls."""
-    transport = Transport(credentials=CredentialStore().get, notice=engine.warn)
-    try:
-        yield transport
-    finally:
-        transport.close()
 
 
 def _attempt(
     engine: Engine, wanted: Reference, driver: StorageDriver | None, target: Platform | None, watcher: Watcher
 ) -> Pulled | None:
     """Pull once; ``None`` when that failed for what an earlier pull had left, which is gone now."""
-    with connected(engine) as transport, engine.images.session() as work:
+    with connections(engine.warn) as transport, engine.images.session() as work:
 
         def ask(repository: Repository) -> tuple[Repository, Found]:
             return repository, find(repository, wanted, target, work)

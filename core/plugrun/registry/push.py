@@ -12,6 +12,7 @@ from plugrun.errors import PlugrunError
 from plugrun.registry import outgoing
 from plugrun.registry.client import Repository, Transport
 from plugrun.tuples import NamedTuple
+from plugrun.waiting import LOOK
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 _MOUNTS = 3  # repositories to try
-_LOOK = 0.2  # seconds
 
 
 class State(Enum):
@@ -157,8 +157,7 @@ class _Watch:
 
         pending = {self._threads.submit(guarded, blob) for blob in blobs}
         while pending:
-            # An interrupt that comes just before a wait begins is seen only after it.
-            done, pending = wait(pending, _LOOK, FIRST_COMPLETED)
+            done, pending = wait(pending, LOOK, FIRST_COMPLETED)
             for job in done:
                 job.result()
 

@@ -127,11 +127,11 @@ class Site:
             self._send("GET", self._base, {}, None, None).close()
         except (HTTPError, OSError) as error:
             if not failures.speaks_http(error) and not failures.is_refused(error):
-                raise failures.unreachable(error, self.place(self._base), known=self._known) from None
+                raise failures.unreachable(error, self.place(self._base), known=False) from None
             plain = self._base._replace(scheme="http")
             try:
                 self._send("GET", plain, {}, None, None).close()
             except (HTTPError, OSError) as second:
-                raise failures.unreachable(second, self.place(self._base), known=self._known) from None
+                raise failures.unreachable(second, self.place(self._base), known=False) from None
             self._base = plain
-        self._settled = True
+        self._settled = self._known = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,20 @@ from plugrun.registry import config
 pytestmark = pytest.mark.usefixtures("no_registries_conf")
 
 DIGEST = "sha256:" + "0a" * 32
+PAGE = Path(__file__).parents[2] / "docs/registries.md"
+
+
+def test_the_example_in_the_documentation_means_what_it_says(tmp_path):
+    (example,) = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "registries.conf").write_text(example)
+    loaded = config.load(tmp_path)
+    assert places(loaded, "busybox") == [
+        "mirror.example.com/hub/library/busybox",
+        "registry-1.docker.io/library/busybox",
+    ]
+    assert insecure(loaded, "old.example.com:5000/a") == [True]
+    with pytest.raises(FailedPrecondition, match="blocked"):
+        loaded.endpoints(reference.parse("sub.example.org/a"))
 
 
 def places(loaded, name):

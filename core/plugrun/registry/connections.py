@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from plugrun.registry.client import Transport
 from plugrun.registry.credentials import CredentialStore
-from plugrun.registry.endpoint import Credential
+
+if TYPE_CHECKING:
+    from plugrun.registry.endpoint import Credential
 
 
 @contextlib.contextmanager

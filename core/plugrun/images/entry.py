@@ -50,8 +50,10 @@ class EntryType(enum.Enum):
     DIRECTORY = "directory"
     FIFO = "FIFO"
 
+    __hash__ = object.__hash__  # Enum's own is Python, and is called five times an entry
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True)  # not frozen: that would take a fifth of reading a header
 class Entry:
     """One member of an archive, extension headers applied. Its data is gone once the next one is read.
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from plugrun.images.removal import Identity, identity
 from plugrun.rootfd import open_in_root
 
 if TYPE_CHECKING:
+    from plugrun.images.metadata import Status
     from plugrun.images.whiteout import Hider
 
 _FOLLOW: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -21,23 +22,32 @@ _DIRECTORY: Final = _FOLLOW | os.O_NOFOLLOW
 class OpenDir:
     """A directory about to be changed.
 
-    :param owner: user and group of a new file here; ``None`` when that depends on mount options and set-group-id.
     :param mtime: nanoseconds, when it was opened; :meth:`leave` gives it back. A layer's entry for a directory
         usually comes before what goes into it, and a directory the layer has no entry for is not to change.
     """
 
     fd: int
     identity: Identity
-    owner: tuple[int, int] | None
     mtime: int
+    _born: dict[int, Status] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fd: int) -> OpenDir:
         """Take over a descriptor."""
         status = os.fstat(fd)
-        own = os.getegid()
-        owner = (os.geteuid(), own) if status.st_gid == own else None
-        return cls(fd, identity(status), owner, status.st_mtime_ns)
+        return cls(fd, identity(status), status.st_mtime_ns)
+
+    def status_of_new(self, fd: int, mode: int) -> Status:
+        """Return owner and permissions of a regular file that has just been made here.
+
+        They depend on the umask, on set-group-id and default ACLs, and on mount options, so the first file tells.
+
+        :param mode: as given to open(2).
+        """
+        if (born := self._born.get(mode)) is None:
+            status = os.fstat(fd)
+            born = self._born[mode] = status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+        return born
 
     def leave(self) -> None:
         """Restore the time and close."""

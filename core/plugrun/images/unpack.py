@@ -155,13 +155,15 @@ class _Unpacker:
             self._hider.hide(directory, hidden)
 
     def _file(self, directory: OpenDir, name: bytes, entry: Entry) -> None:
-        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory.fd)
+        mode = entry.mode & 0o777
+        fd = os.open(name, _NEW_FILE, mode, dir_fd=directory.fd)
         try:
+            has = directory.status_of_new(fd, mode)
             for offset, chunk in entry.chunks():
                 _write(fd, chunk, offset)
             if entry.sparse is not None:
                 os.ftruncate(fd, entry.size)  # a hole at the end
-            metadata.apply(fd, entry, owner=directory.owner)
+            metadata.apply(fd, entry, has)
         finally:
             os.close(fd)
 

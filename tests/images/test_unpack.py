@@ -198,6 +198,19 @@ def test_the_umask_changes_nothing(root: Path):
     assert modes == {"d": 0o777, "e": 0o755, "e/f": 0o666, "p": 0o666}
 
 
+def test_files_of_one_directory_get_each_what_is_theirs(root: Path):
+    wanted = {
+        f"d/{number}".encode(): (mode, uid, gid)
+        for number, (mode, uid, gid) in enumerate(
+            [(0o644, 0, 0), (0o644, 5, 0), (0o644, 0, 6), (0o600, 0, 0), (0o666, 0, 0), (0o4755, 0, 0), (0o755, 0, 0)]
+            * 2
+        )
+    }
+    unpack(layer(*(file(name, b"x", mode=m, uid=u, gid=g) for name, (m, u, g) in wanted.items())), root)
+    found = {name: (root / name.decode()).stat() for name in wanted}
+    assert {name: (stat.S_IMODE(one.st_mode), one.st_uid, one.st_gid) for name, one in found.items()} == wanted
+
+
 def test_a_setgid_parent_does_not_pass_its_group_on(root: Path):
     unpack(layer(directory(b"d/", mode=0o2755, gid=7), file(b"d/f", b"", gid=0), directory(b"d/e", mode=0o755)), root)
     assert (root / "d/f").stat().st_gid == 0

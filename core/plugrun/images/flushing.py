@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-_INTERVAL = 0.2  # seconds
+_INTERVAL = 0.5  # seconds
 
 
 @contextlib.contextmanager

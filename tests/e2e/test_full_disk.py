@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import subprocess
 
 import pytest
@@ -75,6 +76,30 @@ def test_a_load_that_does_not_fit(disk, busybox_archive):
     disk.free()
     disk.plugrun("load", "-i", str(busybox_archive)).ok()
     assert disk.plugrun("run", "--rm", "busybox", "echo", "hello").ok().line == "hello"
+
+
+def test_a_pull_that_does_not_fit(disk, plain_registry):
+    """With no room at all, with room for a part of a blob, and with room for the blob alone."""
+    noise = random.Random(1).randbytes(3 << 20)
+    parts = Parts(layers=[archives.layer({"small": b"s"}), archives.layer({"noise": noise})], config={"config": {}})
+    place = disk.point.parent / "layout.tar"
+    plugrun, name = disk.plugrun, plain_registry.name("full/disk:1")
+    plain_registry.push(f"oci-archive:{archives.write_tar(place, parts.oci())}", "full/disk:1")
+    plugrun("images").ok()
+    plugrun("ps").ok()
+    for leave in (0, 1 << 20, 4 << 20):
+        disk.fill(leave=leave)
+        refused = plugrun("pull", "-q", name)
+        # With no room at all, there is none for the driver's directory either.
+        assert_refused(refused, 1, *([f"cannot pull {name}"] if leave else []), "o space left")
+        found = [path for path in files(plugrun.roots.root) if path.startswith("images/")]
+        assert not [path for path in found if "blobs/sha256/" in path or "ingest/" in path.removesuffix("ingest/lock")]
+        assert not [path for path in files(plugrun.roots.root) if "staging-" in path]
+        assert plugrun("images", "-q").ok().stdout == ""
+        disk.free()
+        plugrun("image", "prune", "-f").ok()
+    plugrun("pull", "-q", name).ok()
+    plugrun("create", "--pull", "never", name, "true").ok()
 
 
 @pytest.mark.parametrize("command", ["run", "create"])

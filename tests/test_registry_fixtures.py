@@ -6,8 +6,9 @@ import subprocess
 
 import pytest
 
-from fixtures.registry import serve, skopeo
+from fixtures.registry import serve
 from fixtures.tokens import PULL
+from fixtures.tools import skopeo
 
 pytestmark = pytest.mark.root
 

@@ -10,8 +10,8 @@ import threading
 import pytest
 
 from fixtures.answers import flipped, lengthened, shortened
-from fixtures.registry import skopeo
 from fixtures.stub import Reply, bearer
+from fixtures.tools import skopeo
 from images import archives
 
 DATA = bytes(range(256)) * 1024

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fixtures.registry import skopeo
 from fixtures.stub import Reply
+from fixtures.tools import skopeo
 from images import archives
 from images.archives import Parts
 from plugrun.cli import text

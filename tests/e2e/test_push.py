@@ -12,8 +12,9 @@ import time
 import pytest
 
 from fixtures.engine import Cli
-from fixtures.registry import PASSWORD, USERNAME, skopeo
+from fixtures.registry import PASSWORD, USERNAME
 from fixtures.tokens import PULL
+from fixtures.tools import skopeo
 from images import archives
 from images.archives import Parts
 from plugrun.images import layout

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from fixtures.registry import PASSWORD, USERNAME, skopeo
-from fixtures.tools import needs_podman
+from fixtures.registry import PASSWORD, USERNAME
+from fixtures.tools import needs_podman, skopeo
 
 pytestmark = pytest.mark.root
 

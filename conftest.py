@@ -7,7 +7,7 @@ pytest_plugins = (
     "fixtures.engine",
     "fixtures.disk",
     "fixtures.tls",
+    "fixtures.tools",
     "fixtures.registry",
     "fixtures.stub",
-    "fixtures.tools",
 )

@@ -197,6 +197,15 @@ def test_a_layer_that_breaks_off_is_continued(plugrun, pull, stub):
     assert_all_there(plugrun, parts)
 
 
+def test_a_layer_that_is_wrong_from_the_beginning_is_not_waited_for(plugrun, pull, stub):
+    parts = fresh()
+    parts.layers[1:] = [b"no tar" + os.urandom(4 * LARGE)]
+    stub.add(parts)
+    stub.say(layer_path(stub, parts), Reply(hold=(2 * LARGE, threading.Event())))
+    assert_failed(pull(), "not a tar")
+    assert stub.asked().count(("GET", layer_path(stub, parts))) == 1  # nobody waited until the registry was too slow
+
+
 def test_a_layer_whose_rest_comes_with_its_beginning(plugrun, pull, stub):
     parts = stub.add(fresh())
     stub.script(layer_path(stub, parts), Reply(cut=1000), Reply(ranges=False))

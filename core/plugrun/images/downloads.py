@@ -277,10 +277,12 @@ class Download:
             )
         return Unavailable(f"cannot write {self.what} to {self._path.parent}: {error.strerror or error}")
 
-    def _wait_beyond(self, position: int) -> tuple[int, int]:
+    def _wait_beyond(self, position: int, unwanted: threading.Event) -> tuple[int, int]:
         """Wait until there is more than ``position`` bytes; return a descriptor and how many there are."""
         with self._changed:
             while self._available <= position and not self._complete and self._failure is None:
+                if unwanted.is_set():
+                    raise Cancelled(f"reading {self.what} was given up")
                 self._changed.wait(LOOK)
             if self._failure is not None:
                 raise self._failure

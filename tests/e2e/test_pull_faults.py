@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,7 @@ BLOBS = {
     "a layer that is not there": (not_there, ["no blob"]),
     "layers of other content": (other_diff_ids, ["layer"]),
 }
+LARGE = 1 << 20  # bytes that are written together
 SOON = {"Retry-After": "0"}
 REFUSALS = {
     "too many requests": (manifest(status=429, headers=SOON), ["429 Too Many Requests"]),
@@ -194,6 +197,15 @@ def test_a_layer_that_breaks_off_is_continued(plugrun, pull, stub):
     assert_all_there(plugrun, parts)
 
 
+def test_a_layer_that_is_wrong_from_the_beginning_is_not_waited_for(plugrun, pull, stub):
+    parts = fresh()
+    parts.layers[1:] = [b"no tar" + os.urandom(4 * LARGE)]
+    stub.add(parts)
+    stub.say(layer_path(stub, parts), Reply(hold=(2 * LARGE, threading.Event())))
+    assert_failed(pull(), "not a tar")
+    assert stub.asked().count(("GET", layer_path(stub, parts))) == 1  # nobody waited until the registry was too slow
+
+
 def test_a_layer_whose_rest_comes_with_its_beginning(plugrun, pull, stub):
     parts = stub.add(fresh())
     stub.script(layer_path(stub, parts), Reply(cut=1000), Reply(ranges=False))
@@ -211,6 +223,36 @@ def test_a_layer_whose_rest_is_another(plugrun, pull, stub):
     stub.heal()
     pull().ok()
     assert_all_there(plugrun, parts)
+
+
+def test_what_is_left_of_the_first_attempt_is_no_reason_for_a_third(plugrun, pull, stub):
+    """Each attempt leaves the beginning of a layer that was not there before."""
+    parts = fresh()
+    parts.layers[1:] = [archives.layer({"large": os.urandom(4 * LARGE)}) for _ in range(2)]
+    stub.add(parts)
+    wrong, *slow = (layer_path(stub, parts, number) for number in range(3))
+    never, turns = threading.Event(), [threading.Event() for _ in range(3)]
+    for path in slow:
+        stub.say(path, Reply(hold=(LARGE + 1000, never)))
+    stub.script(wrong, *(Reply(change=flipped, hold=(10, turn)) for turn in turns))
+    area = plugrun.roots.root / "images/downloads"
+    area.mkdir(mode=0o700, exist_ok=True)
+    files = [area / path.rpartition("/")[2].replace(":", "-") for path in slow]
+    files[0].write_bytes(parts.packed(parts.layers[1])[:LARGE])
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(pull)
+        for number, turn in enumerate(turns, 1):
+            while not result.done() and not begun(stub, [wrong, *slow], files, number):
+                wait([result], 0.02)
+            turn.set()
+        assert_failed(result.result(), "corrupt")
+    assert stub.asked().count(("GET", wrong)) == 2
+
+
+def begun(stub, paths, files, number):
+    """Whether every path has been asked for so often, and something of it is here."""
+    counts = [stub.asked().count(("GET", path)) for path in paths]
+    return min(counts) >= number and all(file.exists() and file.stat().st_size >= LARGE for file in files)
 
 
 def test_a_token_that_ends_in_the_middle(plugrun, pull, stub):

@@ -298,6 +298,31 @@ def test_what_came_into_the_store_meanwhile_is_not_fetched(download, kept, tmp_p
     assert one.open().readall() == DATA
 
 
+@pytest.mark.parametrize("size", [1000, len(DATA) + 1000])
+def test_a_blob_that_is_stored_is_never_written_to(download, kept, tmp_path, size):
+    stored = tmp_path / "stored"
+    download().fetch(Source(), stored.hardlink_to)  # and its process is killed before it forgets the file
+    with pytest.raises(InvalidArgument, match="corrupt"):
+        download(size=size).fetch(lambda at: Body(b"x" * size, at), kept.append)
+    assert stored.read_bytes() == DATA
+    assert kept == []
+    assert remains(tmp_path) == []
+
+
+def test_who_is_done_leaves_the_file_to_another_process_that_uses_it(download, kept, tmp_path):
+    first, second = download(), download(stop=threading.Event())
+    first.fetch(Source(), kept.append)
+
+    def keep(path):
+        first.forget()
+        kept.append(path.read_bytes())
+
+    second.fetch(Source(), keep)
+    assert kept[1] == DATA
+    second.forget()
+    assert remains(tmp_path) == []
+
+
 def test_only_old_remains_are_removed(tmp_path):
     old, new, busy = (leave(tmp_path, text, of=text) for text in (b"old", b"new", b"busy"))
     for path in (old, busy):

@@ -7,8 +7,10 @@ import threading
 
 import pytest
 
+from images.archives import sha256
 from plugrun.errors import InvalidArgument
-from plugrun.images.following import ReadAhead
+from plugrun.images.downloads import Cancelled, Download
+from plugrun.images.following import Following, ReadAhead
 
 DATA = bytes(range(256)) * 20_000
 
@@ -44,3 +46,26 @@ def test_closing_it_early_ends_its_thread_and_closes_its_source():
     stream.close()
     assert source.closed
     assert threading.active_count() == before
+
+
+def test_closing_it_ends_a_thread_that_waits_for_more():
+    waits, told = threading.Event(), []
+
+    def wait_beyond(_position, unwanted):
+        waits.set()
+        told.append(unwanted.wait(5))
+        raise InvalidArgument("given up")
+
+    following = Following(wait_beyond)
+    stream = ReadAhead(io.BufferedReader(following), following.give_up)
+    assert waits.wait(20)
+    stream.close()
+    assert told == [True]
+    assert following.closed
+
+
+def test_who_gives_up_is_not_held_by_a_blob_that_does_not_come(tmp_path):
+    with Download(tmp_path, sha256(DATA), len(DATA), "layer x", threading.Event()).open() as following:
+        following.give_up()
+        with pytest.raises(Cancelled, match="reading layer x was given up"):
+            following.read(1)

@@ -713,6 +713,44 @@ def test_a_removal_killed_after_the_index_leaves_blobs_that_the_next_one_removes
     assert os.listdir(root / "ingest") == ["lock"]
 
 
+def interrupted(monkeypatch, where, name):
+    """Interrupt the next call of a function, once."""
+
+    def interrupt(*arguments, **options):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, name, interrupt)
+
+
+def test_a_load_that_cannot_name_its_blobs_leaves_none(root, load, monkeypatch):
+    load(parts("good:1"))
+    before = blobs(root)
+    interrupted(monkeypatch, layout, "write_index")
+    with pytest.raises(KeyboardInterrupt):
+        load(parts("bad:1", archives.layer({"n": b"n"})))
+    assert blobs(root) == before
+
+
+REMOVALS = {
+    "remove": lambda store: store.remove("bad:1", force=False, in_use=unused),
+    "prune": lambda store: store.prune(lambda image: "docker.io/library/bad:1" in image.references),
+}
+
+
+@pytest.mark.parametrize("remove", REMOVALS.values(), ids=REMOVALS)
+def test_a_removal_that_is_interrupted_after_the_index_leaves_no_blobs(store, root, load, monkeypatch, remove):
+    load(parts("good:1"))
+    before = blobs(root)
+    load(parts("bad:1", archives.layer({"n": b"n"})))
+    interrupted(monkeypatch, garbage, "collect")
+    with pytest.raises(KeyboardInterrupt):
+        remove(store)
+    with pytest.raises(NotFound):
+        store.resolve("bad:1")
+    assert blobs(root) == before
+
+
 def test_leftovers_stay_while_another_load_runs(store, root, load):
     load(parts("good:1"))
     with ingest.session(root, recover=lambda: None):

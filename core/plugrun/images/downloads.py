@@ -19,6 +19,7 @@ from plugrun import locks, paths
 from plugrun.errors import Interrupted, InvalidArgument, PlugrunError, Unavailable
 from plugrun.images import digest as digests
 from plugrun.images.following import Following
+from plugrun.images.patience import Patience
 from plugrun.waiting import LOOK
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _LOCK_POLL = 0.02  # seconds
-_MAX_TRIES = 5
-_MAX_SECONDS = 25.0  # of tries without success
-_WORTH_A_TRY = 64 << 10  # bytes, with which a try was a success
 _MAX_AGE = 7 * 86_400.0  # seconds after which nobody comes back for the rest of a blob
 
 
@@ -69,11 +67,18 @@ def remove_old(root: Path, *, max_age: float = _MAX_AGE) -> int:
     for path, status in _remains(root):
         if time.time() - status.st_mtime < max_age:
             continue
-        if (descriptor := locks.try_acquire(path)) is not None:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
+        if _remove(path):
             freed += status.st_size
     return freed
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file; return whether that was done, as long as no process uses it."""
+    if (descriptor := locks.try_acquire(path)) is None:
+        return False
+    path.unlink(missing_ok=True)
+    os.close(descriptor)
+    return True
 
 
 def sizes(root: Path) -> list[int]:
@@ -86,29 +91,6 @@ def _remains(root: Path) -> Iterator[tuple[Path, os.stat_result]]:
         for name in os.listdir(area(root)):
             with contextlib.suppress(FileNotFoundError):  # complete meanwhile
                 yield area(root) / name, os.stat(area(root) / name)
-
-
-class _Patience:
-    """How often a transfer may break off that brings little each time."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._tries = 0
-        self._seconds = 0.0
-
-    def spend(self, count: int, seconds: float) -> None:
-        """Wait until the next try is due.
-
-        :param count: bytes that the last one brought, in ``seconds``.
-        :pre: called while the error of the last one is handled; raises it again when there is no patience left.
-        """
-        if count >= _WORTH_A_TRY:
-            self._tries, self._seconds = 0, 0.0
-        else:
-            self._seconds += seconds
-        self._tries += 1
-        if self._tries > _MAX_TRIES or self._seconds > _MAX_SECONDS or self._stop.wait(2**self._tries / 8):
-            raise  # noqa: PLE0704 - see :pre:
 
 
 class Download:
@@ -192,26 +174,32 @@ class Download:
             self._descriptor = -1
 
     def forget(self) -> None:
-        """Remove the file, after its blob has been published."""
-        self._path.unlink(missing_ok=True)
+        """Remove the file, after its blob has been published; another process that uses it now does so later."""
+        if self._path.exists():  # else the lock would be made anew, for which a full disk has no room
+            _remove(self._path)
 
     def _claim(self) -> None:
-        """Wait until no other process fetches this blob."""
+        """Wait until no other process fetches this blob, and have a file that is nobody else's to write to."""
         while True:
             if self._stop.is_set():
                 raise Cancelled(f"fetching {self.what} was given up")
             paths.ensure_private(self._path.parent)
             descriptor = locks.try_acquire(self._path)
-            if descriptor is not None:
+            if descriptor is None:
+                self._stop.wait(_LOCK_POLL)
+                continue
+            status = os.fstat(descriptor)
+            if status.st_nlink == 1 or status.st_size == self.size:
                 self._descriptor = descriptor
                 return
-            self._stop.wait(_LOCK_POLL)
+            self._path.unlink()  # a verified blob, which others have kept: its true size is another than is wanted
+            os.close(descriptor)
 
     def _take(self, find: Callable[[], Path | None]) -> bool:
         """Use a blob that is in the store already, instead of the new file here."""
         if os.fstat(self._descriptor).st_size or (found := find()) is None:
             return False
-        self.forget()
+        self._path.unlink()
         os.close(self._descriptor)
         self._descriptor = os.open(found, os.O_RDONLY | os.O_CLOEXEC)
         self._advance(self.size)
@@ -221,7 +209,7 @@ class Download:
         hashed = digests.hasher(digests.algorithm(self.digest))
         buffer = memoryview(bytearray(_CHUNK))
         self._take_over(hashed, buffer)
-        patience = _Patience(self._stop)
+        patience = Patience(self._stop)
         while self._available < self.size:
             before, started = self._available, time.monotonic()
             try:
@@ -278,21 +266,23 @@ class Download:
     def _explained(self, error: BaseException) -> BaseException:
         """Return what readers see, and leave nothing that cannot be continued."""
         if isinstance(error, InvalidArgument):
-            self.forget()
+            self._path.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             return error
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            self.forget()  # its owner needs the room for something else
+            self._path.unlink(missing_ok=True)  # its owner needs the room for something else
             return Unavailable(
                 f"no space left on the disk of {self._path.parent} for {self.what}",
                 hint="free some space there, or use another --root",
             )
         return Unavailable(f"cannot write {self.what} to {self._path.parent}: {error.strerror or error}")
 
-    def _wait_beyond(self, position: int) -> tuple[int, int]:
+    def _wait_beyond(self, position: int, unwanted: threading.Event) -> tuple[int, int]:
         """Wait until there is more than ``position`` bytes; return a descriptor and how many there are."""
         with self._changed:
             while self._available <= position and not self._complete and self._failure is None:
+                if unwanted.is_set():
+                    raise Cancelled(f"reading {self.what} was given up")
                 self._changed.wait(LOOK)
             if self._failure is not None:
                 raise self._failure

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from plugrun.waiting import LOOK
+
 _CHUNK = 512 << 10
 _AHEAD = 4  # chunks
 
@@ -19,13 +21,18 @@ class Following(io.RawIOBase):
 
     ``position`` is how many bytes have been read.
 
-    :param wait_beyond: waits until the file is longer than a position, or complete; returns a descriptor and its
-        length; raises what went wrong.
+    :param wait_beyond: waits until the file is longer than a position, or complete, or the event is set; returns a
+        descriptor and its length; raises what went wrong.
     """
 
-    def __init__(self, wait_beyond: Callable[[int], tuple[int, int]]) -> None:
+    def __init__(self, wait_beyond: Callable[[int, threading.Event], tuple[int, int]]) -> None:
         self._wait_beyond = wait_beyond
+        self._unwanted = threading.Event()
         self.position = 0
+
+    def give_up(self) -> None:
+        """Make another thread's ``read`` fail soon, and every one after it."""
+        self._unwanted.set()
 
     def readable(self) -> bool:
         """Return ``True``."""
@@ -33,7 +40,7 @@ class Following(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer as far as there are bytes; return how many, 0 at the end."""
-        descriptor, length = self._wait_beyond(self.position)
+        descriptor, length = self._wait_beyond(self.position, self._unwanted)
         wanted = min(len(buffer), length - self.position)
         count = os.preadv(descriptor, [memoryview(buffer)[:wanted]], self.position) if wanted else 0
         self.position += count
@@ -44,10 +51,12 @@ class ReadAhead(io.RawIOBase):
     """Reads a stream in a thread of its own, so that decompressing it and using it take place at the same time.
 
     :param stream: closed with this; its errors are raised by the ``read`` that would have met them.
+    :param give_up: makes a ``read`` that waits for the stream's bytes fail soon.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, give_up: Callable[[], None] = lambda: None) -> None:
         self._stream = stream
+        self._give_up = give_up
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
         self._rest = memoryview(b"")
         self._ended: BaseException | bool = False
@@ -62,7 +71,7 @@ class ReadAhead(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer as far as there are bytes; return how many, 0 at the end."""
         if not self._rest and not self._ended:
-            chunk = self._chunks.get()
+            chunk = self._next()
             if isinstance(chunk, BaseException):
                 self._ended = chunk
             else:
@@ -78,12 +87,18 @@ class ReadAhead(io.RawIOBase):
         """End the thread, and close the stream."""
         if not self.closed:
             self._unwanted.set()
+            self._give_up()
             with contextlib.suppress(queue.Empty):
                 while True:
                     self._chunks.get_nowait()
             self._thread.join()
             self._stream.close()
         super().close()
+
+    def _next(self) -> bytes | BaseException:
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._chunks.get(timeout=LOOK)
 
     def _work(self) -> None:
         try:

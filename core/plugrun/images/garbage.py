@@ -10,7 +10,7 @@ from plugrun.images import layout
 from plugrun.images.image import blobs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from plugrun.images.manifest import Descriptor
@@ -36,11 +36,19 @@ def collect(root: Path, victims: Iterable[Descriptor], left: Iterable[Descriptor
     return freed
 
 
-def collect_orphans(root: Path) -> None:
-    """Delete every blob that no image needs, after a crash.
+@contextlib.contextmanager
+def collected(root: Path) -> Iterator[None]:
+    """Leave no blob that no image needs when an error or an interrupt ends the block, which changes the store."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(FailedPrecondition):  # of a damaged index, which the first error tells of
+            collect_orphans(root)
+        raise
 
-    :pre: no load is running.
-    """
+
+def collect_orphans(root: Path) -> None:
+    """Delete every blob that no image needs, after a crash; loads that are running keep theirs elsewhere."""
     needed = _needed(root, layout.read_index(root))
     if needed is not None:
         _delete(root, set(layout.blobs(root)) - needed)

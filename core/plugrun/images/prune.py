@@ -42,6 +42,6 @@ def delete(
     if not gone:
         return (), 0
     left = [entry for entry in entries if entry.digest not in gone]
-    with room():
+    with room(), garbage.collected(root):
         layout.write_index(root, left)
         return removed, garbage.collect(root, [entry for entry in entries if entry.digest in gone], left)

@@ -157,10 +157,10 @@ class ImageStore:
                     hint="remove them first, or use --force; they go on working without the image",
                 )
             left = [item for item in entries if item not in victims]
-            with self._room():
-                layout.write_index(self.root, left)
-                from plugrun.images import garbage
+            from plugrun.images import garbage
 
+            with self._room(), garbage.collected(self.root):
+                layout.write_index(self.root, left)
                 garbage.collect(self.root, victims, left)
         return [*(Removed(untagged=tag) for tag in tags), *([Removed(deleted=image_id)] if deleted else ())]
 
@@ -248,13 +248,14 @@ class ImageStore:
                 loaded.append(LoadedImage(image.image_id, image.references, replaced, image.label))
             entries = table.entries()
             layout.encode_index(entries)  # an index that is refused leaves no blobs behind
-            work.publish(blobs)
-            layout.write_index(self.root, entries)
             present = {entry.digest for entry in entries}
-            if victims := [entry for entry in unneeded if entry.digest not in present]:
-                from plugrun.images import garbage
+            from plugrun.images import garbage
 
-                garbage.collect(self.root, victims, entries)
+            with garbage.collected(self.root):
+                work.publish(blobs)
+                layout.write_index(self.root, entries)
+                if victims := [entry for entry in unneeded if entry.digest not in present]:
+                    garbage.collect(self.root, victims, entries)
         return loaded
 
     def _find(self, entries: Sequence[Descriptor], name: str) -> tuple[Descriptor, bool]:

@@ -124,9 +124,11 @@ class Fetch:
         one.checked = True
         if one.download is None:
             return self._work.open_layer(Blob(layer.digest, layer.size), what, diff_id=layer.diff_id).stream
-        one.reader = one.download.open()
-        content = streams.open_content(one.reader, what, diff_id=layer.diff_id)
-        return content if layer.size < _READ_AHEAD else _ahead(content)
+        reader = one.reader = one.download.open()
+        content = streams.open_content(reader, what, diff_id=layer.diff_id)
+        if layer.size < _READ_AHEAD:
+            return content
+        return io.BufferedReader(ReadAhead(content, reader.give_up), streams.CHUNK)
 
     def finish(self) -> None:
         """Wait for all layers, and check the content of those that nobody read.
@@ -186,7 +188,3 @@ class Fetch:
 
     def _name(self, layer: Layer) -> str:
         return f"layer {digests.short(layer.digest)} of {self._what}"
-
-
-def _ahead(stream: BinaryIO) -> BinaryIO:
-    return io.BufferedReader(ReadAhead(stream), streams.CHUNK)

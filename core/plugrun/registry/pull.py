@@ -43,6 +43,10 @@ class Watcher(Protocol):
         """Know that they are here, or have failed."""
 
 
+class _Again(InvalidArgument):
+    """Perhaps an earlier pull had left something wrong, which is gone now."""
+
+
 class Pulled(NamedTuple):
     """What a pull did.
 
@@ -70,9 +74,10 @@ def pull(
     """
     target = platforms.parse(platform) if platform else None
     try:
-        while True:  # twice at most: then nothing is left of an earlier pull
-            if (pulled := _attempt(engine, wanted, driver, target, watcher)) is not None:
-                return pulled
+        try:
+            return _attempt(engine, wanted, driver, target, watcher)
+        except _Again:  # once: what is left now may be of the first attempt, and of a registry that is wrong
+            return _attempt(engine, wanted, driver, target, watcher)
     except PlugrunError as error:
         error.args = (f"cannot pull {wanted.familiar()}: {error}", *error.args[1:])
         raise
@@ -98,8 +103,8 @@ def manifest(engine: Engine, wanted: Reference) -> Answer:
 
 def _attempt(
     engine: Engine, wanted: Reference, driver: StorageDriver | None, target: Platform | None, watcher: Watcher
-) -> Pulled | None:
-    """Pull once; ``None`` when that failed for what an earlier pull had left, which is gone now."""
+) -> Pulled:
+    """Pull once."""
     with connections(engine.warn) as transport, engine.images.session() as work:
 
         def ask(repository: Repository) -> tuple[Repository, Found]:
@@ -121,9 +126,9 @@ def _attempt(
             with flushing(engine.images.root), fetch, _unpacked(engine, found.image, driver, fetch):
                 fetch.finish()
                 return _publish(engine, wanted, found, work, fetch)
-        except InvalidArgument:
+        except InvalidArgument as error:
             if fetch.forget_remains():
-                return None
+                raise _Again(str(error), hint=error.hint) from error
             raise
         finally:
             watcher.end()

@@ -308,7 +308,7 @@ def test_prune_never_deletes_what_containers_are_made_from(plugrun, busybox, dan
 )
 def test_prune_asks_on_a_terminal(plugrun, dangling, answer, code, left):
     with Terminal(plugrun.argv("image", "prune")) as terminal:
-        terminal.expect("WARNING! This will remove all dangling images.")
+        terminal.expect("WARNING! This will remove all dangling images, and what interrupted pulls have left.")
         terminal.expect("Are you sure you want to continue? [y/N] ")
         terminal.type(f"{answer}\r")
         terminal.expect("Total reclaimed space: " if code == 0 else "plugrun: nothing was removed")
@@ -320,8 +320,19 @@ def test_prune_says_what_it_is_about_to_do(plugrun, dangling):
     with Terminal(plugrun.argv("image", "prune", "-a", "--filter", "label=\x1b[2J")) as terminal:
         terminal.expect("remove all images without at least one container associated to them")
         terminal.expect("that fit label=\\x1b[2J.")
+        terminal.expect("[y/N] ")
         terminal.type("\x04")
+        terminal.expect("\r\nplugrun: nothing was removed")
         assert terminal.end() == 1
+    assert len(tags(plugrun)) == 2
+
+
+def test_an_interrupt_at_the_question_leaves_the_shell_a_line_of_its_own(plugrun, dangling):
+    with Terminal(plugrun.argv("image", "prune")) as terminal:
+        terminal.expect("[y/N] ")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.endswith("^C\r\n")
     assert len(tags(plugrun)) == 2
 
 

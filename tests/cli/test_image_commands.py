@@ -63,8 +63,10 @@ def test_tag_and_untag(plugrun, app, group):
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (["tag", "absent", "x"], 1, "no image 'absent'"),
-        (["tag", "app:1", "APP"], 1, "repository names are lower case; write"),
+        (["tag", "absent", "x"], 1, "no image 'absent'; plugrun images lists those there are"),
+        (["tag", "app", "x"], 1, "no image 'app'; there is app:1"),
+        (["push", "app:2"], 1, "no image 'app:2'; there is app:1"),
+        (["tag", "app:1", "APP"], 1, "repository names are lower case; write app"),
         (["tag", "app:1", "app@sha256:" + "0" * 64], 1, "has a digest"),
         (["tag", "app:1"], 125, "Missing argument"),
         (["untag", "app:1", "absent"], 1, "no image is named 'absent'; plugrun images lists"),

@@ -153,7 +153,7 @@ class ImageStore:
             deleted = len(victims) == len(same)
             if deleted and not force and (users := in_use(image_id)):
                 raise FailedPrecondition(
-                    f"image {name} is in use by {len(users)} container(s): {', '.join(users)}",
+                    f"image {name} is in use by container{'s' * (len(users) > 1)} {', '.join(users)}",
                     hint="remove them first, or use --force; they go on working without the image",
                 )
             left = [item for item in entries if item not in victims]
@@ -267,10 +267,7 @@ class ImageStore:
                 wanted = ""
         if wanted and (found := names.find_by_id(entries, name, wanted, self._id)):
             return found, False
-        raise NotFound(
-            f"no image {name!a}",
-            hint="plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file",
-        )
+        raise names.absent(entries, name)
 
     def _id(self, entry: Descriptor) -> str:
         """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""

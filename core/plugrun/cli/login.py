@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from plugrun.registry.endpoint import Credential, Endpoint
 
 _MAX_PASSWORD = 64 << 10  # bytes
-_Server = Annotated[str, argument("[SERVER]", help="HOST[:PORT]; Docker Hub if not given.")]
+_Server = Annotated[str, argument("[SERVER]")]
 
 
 def login(
@@ -35,7 +35,10 @@ def login(
     ] = None,
     password_stdin: Annotated[bool, option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
-    """Log in to a registry: check a user name and a password, and keep them for later commands."""
+    """Log in to a registry: check a user name and a password, and keep them for later commands.
+
+    SERVER is HOST[:PORT]; Docker Hub if not given.
+    """
     del common
     from plugrun.registry import config
     from plugrun.registry.credentials import CredentialStore
@@ -57,7 +60,10 @@ def login(
 
 
 def logout(common: Globals, server: _Server = DEFAULT_REGISTRY) -> None:
-    """Log out from a registry: forget the user name and the password."""
+    """Log out from a registry: forget the user name and the password.
+
+    SERVER is HOST[:PORT]; Docker Hub if not given.
+    """
     del common
     from plugrun.registry.credentials import CredentialStore, podman_file
 
@@ -145,6 +151,6 @@ def _check(endpoint: Endpoint, credential: Credential) -> None:
         try:
             Repository(transport, endpoint).ping()
         except Denied as error:
-            if error.hint and error.hint.startswith("plugrun login"):
+            if error.hint and "plugrun login" in error.hint:
                 error.hint = "check user name and password"
             raise

@@ -355,7 +355,9 @@ def test_system_df_without_anything(plugrun):
 def test_system_df_in_detail(plugrun, busybox, app):
     plugrun("create", "--name", "web", "--net", "none", busybox).ok()
     detail = plugrun("system", "df", "-v").ok().stdout
-    assert re.findall(r"^(.*) space usage:$", detail, re.MULTILINE) == ["Images", "Unpacked layers", "Containers"]
+    headings = re.findall(r"^(.*) space usage:$", detail, re.MULTILINE)
+    assert headings == ["Images", "Unpacked layers", "Containers", "Partial downloads"]
+    assert detail.endswith("TOTAL   SIZE\n0       0B\n")
     assert re.search(r"^app +1 .* 0$", detail, re.MULTILINE)
     assert re.search(r"^[0-9a-f]{12} +overlay +[0-9.]+MB +1 +yes$", detail, re.MULTILINE)
     assert re.search(r"^[0-9a-f]{12} +busybox .* web$", detail, re.MULTILINE)

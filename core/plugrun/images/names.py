@@ -33,9 +33,10 @@ def find(entries: Sequence[Descriptor], wanted: Reference) -> Descriptor | None:
 
     The digest may be of the index that an image was pulled through, too.
     """
-    if wanted.digest is None:
-        canonical = wanted.canonical()
-        return next((entry for entry in entries if name_of(entry) == canonical), None)
+    exact = wanted._replace(tag=None).canonical() if wanted.digest else wanted.canonical()
+    found = next((entry for entry in entries if name_of(entry) == exact), None)
+    if found is not None or wanted.digest is None:
+        return found
     return next(
         (
             entry
@@ -75,7 +76,7 @@ def absent(entries: Sequence[Descriptor], name: str) -> NotFound:
         tagged = [name_of(entry) for entry in entries if repository(entry) == wanted.name]
     except InvalidArgument:  # an image id
         tagged = []
-    others = sorted({reference.parse(one).familiar() for one in tagged})
+    others = sorted({familiar(one) for one in tagged})
     hint = "plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file"
     if others:
         more = ", and more" if len(others) > _OTHERS else ""
@@ -159,6 +160,14 @@ def _key(entry: Descriptor) -> tuple[str, str]:
     """Return what no two entries have in common: the name, or without one the digest."""
     name = name_of(entry)
     return name, "" if name else entry.digest
+
+
+def familiar(name: str) -> str:
+    """Return the shortest text for a name; one that another tool made up as it is."""
+    try:
+        return reference.parse(name).familiar()
+    except InvalidArgument:
+        return name
 
 
 def repository(entry: Descriptor) -> str:

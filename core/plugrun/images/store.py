@@ -147,7 +147,7 @@ class ImageStore:
             tags = [names.name_of(item) for item in victims if names.name_of(item)]
             if len(tags) > 1 and not force:
                 raise FailedPrecondition(
-                    f"image {digests.short(image_id)} has several names: {', '.join(tags)}",
+                    f"image {digests.short(image_id)} has several names: {', '.join(map(names.familiar, tags))}",
                     hint="remove it by name, or use --force to remove all",
                 )
             deleted = len(victims) == len(same)

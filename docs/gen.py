@@ -114,6 +114,8 @@ def option_rows(command: Any) -> Iterator[str]:
         names = ", ".join(f"`{name}`" for name in [*option.opts, *option.secondary_opts])
         value = "" if option.is_flag else f" `{option.metavar or option.name.upper()}`"
         meaning = (option.help or "").replace("|", "\\|")
+        if isinstance(option.default, str) and option.default:
+            meaning += f" Without it: `{option.default}`."
         yield f"| {names}{value} | {meaning} |"
 
 

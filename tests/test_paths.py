@@ -44,6 +44,13 @@ def test_a_file_where_a_directory_is_wanted_is_named(tmp_path):
         paths.resolve(str(tmp_path / "root"), str(tmp_path / "run")).ensure()
 
 
+@pytest.mark.root
+@pytest.mark.parametrize("place", ["/proc/nope", "/proc/nope/deep"])
+def test_a_place_where_nothing_can_be_made_is_named(tmp_path, place):
+    with pytest.raises(Unavailable, match=r"cannot use /proc/nope.* as state directory: No such file or directory"):
+        paths.resolve(place, str(tmp_path / "run")).ensure()
+
+
 def test_without_root_rights_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(Unavailable, match="needs root rights"):

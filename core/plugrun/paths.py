@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -102,7 +103,8 @@ def ensure_private(directory: Path) -> None:
             raise NotADirectoryError(20, "Not a directory", str(directory)) from None
     except FileNotFoundError:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        ensure_private(directory)  # which another process may have made meanwhile
+        with contextlib.suppress(FileExistsError):  # another process may have made it meanwhile
+            os.mkdir(directory, 0o700)
 
 
 def sync_directory(directory: Path) -> None:

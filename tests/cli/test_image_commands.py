@@ -63,8 +63,10 @@ def test_tag_and_untag(plugrun, app, group):
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (["tag", "absent", "x"], 1, "no image 'absent'"),
-        (["tag", "app:1", "APP"], 1, "repository names are lower case; write"),
+        (["tag", "absent", "x"], 1, "no image 'absent'; plugrun images lists those there are"),
+        (["tag", "app", "x"], 1, "no image 'app'; there is app:1"),
+        (["push", "app:2"], 1, "no image 'app:2'; there is app:1"),
+        (["tag", "app:1", "APP"], 1, "repository names are lower case; write app"),
         (["tag", "app:1", "app@sha256:" + "0" * 64], 1, "has a digest"),
         (["tag", "app:1"], 125, "Missing argument"),
         (["untag", "app:1", "absent"], 1, "no image is named 'absent'; plugrun images lists"),
@@ -308,7 +310,7 @@ def test_prune_never_deletes_what_containers_are_made_from(plugrun, busybox, dan
 )
 def test_prune_asks_on_a_terminal(plugrun, dangling, answer, code, left):
     with Terminal(plugrun.argv("image", "prune")) as terminal:
-        terminal.expect("WARNING! This will remove all dangling images.")
+        terminal.expect("WARNING! This will remove all dangling images, and what interrupted pulls have left.")
         terminal.expect("Are you sure you want to continue? [y/N] ")
         terminal.type(f"{answer}\r")
         terminal.expect("Total reclaimed space: " if code == 0 else "plugrun: nothing was removed")
@@ -320,8 +322,19 @@ def test_prune_says_what_it_is_about_to_do(plugrun, dangling):
     with Terminal(plugrun.argv("image", "prune", "-a", "--filter", "label=\x1b[2J")) as terminal:
         terminal.expect("remove all images without at least one container associated to them")
         terminal.expect("that fit label=\\x1b[2J.")
+        terminal.expect("[y/N] ")
         terminal.type("\x04")
+        terminal.expect("\r\nplugrun: nothing was removed")
         assert terminal.end() == 1
+    assert len(tags(plugrun)) == 2
+
+
+def test_an_interrupt_at_the_question_leaves_the_shell_a_line_of_its_own(plugrun, dangling):
+    with Terminal(plugrun.argv("image", "prune")) as terminal:
+        terminal.expect("[y/N] ")
+        terminal.type("\x03")
+        assert terminal.end() == 130
+    assert terminal.screen.endswith("^C\r\n")
     assert len(tags(plugrun)) == 2
 
 
@@ -342,7 +355,9 @@ def test_system_df_without_anything(plugrun):
 def test_system_df_in_detail(plugrun, busybox, app):
     plugrun("create", "--name", "web", "--net", "none", busybox).ok()
     detail = plugrun("system", "df", "-v").ok().stdout
-    assert re.findall(r"^(.*) space usage:$", detail, re.MULTILINE) == ["Images", "Unpacked layers", "Containers"]
+    headings = re.findall(r"^(.*) space usage:$", detail, re.MULTILINE)
+    assert headings == ["Images", "Unpacked layers", "Containers", "Partial downloads"]
+    assert detail.endswith("TOTAL   SIZE\n0       0B\n")
     assert re.search(r"^app +1 .* 0$", detail, re.MULTILINE)
     assert re.search(r"^[0-9a-f]{12} +overlay +[0-9.]+MB +1 +yes$", detail, re.MULTILINE)
     assert re.search(r"^[0-9a-f]{12} +busybox .* web$", detail, re.MULTILINE)

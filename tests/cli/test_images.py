@@ -114,7 +114,7 @@ def test_rmi_of_an_image_in_use_needs_force_and_the_container_goes_on(plugrun, b
     plugrun("create", "--name", "web", "--net", "none", busybox, "echo", "still here").ok()
     result = plugrun("rmi", busybox)
     assert result.code == 1
-    assert "in use by 1 container(s): web" in result.stderr
+    assert "in use by container web;" in result.stderr
     plugrun("rmi", "-f", busybox).ok()
     assert plugrun("start", "-a", "web").ok().line == "still here"
 

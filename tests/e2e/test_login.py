@@ -156,6 +156,33 @@ def test_at_a_terminal_it_asks_again_when_the_stored_password_is_wrong(user, hom
     assert stored(home) == {basic_registry.host: pair()}
 
 
+@pytest.mark.parametrize("name", ["\r", "\x04"])
+def test_without_a_user_name_no_password_is_asked_for(user, basic_registry, monkeypatch, name):
+    for variable, value in user.env.items():
+        monkeypatch.setenv(variable, value)
+    with Terminal(user.argv("login", basic_registry.host)) as person:
+        person.expect("Username: ")
+        person.type(name)
+        person.expect("\r\nplugrun: the user name is empty")
+        assert person.end() == 1
+    assert "Password" not in person.screen
+
+
+@pytest.mark.parametrize(
+    ("options", "question", "shown"), [((), "Username: ", "^C\r\n"), (("-u", "x"), "Password: ", "\r\n")]
+)
+def test_an_interrupt_at_a_question_leaves_the_shell_a_line_of_its_own(
+    user, basic_registry, monkeypatch, options, question, shown
+):
+    for variable, value in user.env.items():
+        monkeypatch.setenv(variable, value)
+    with Terminal(user.argv("login", *options, basic_registry.host)) as person:
+        person.expect(question)
+        person.type("\x03")
+        assert person.end() == 130
+    assert person.screen.endswith(question + shown)
+
+
 def test_an_interrupt_at_the_prompt_stores_nothing(user, home, basic_registry, monkeypatch):
     for name, value in user.env.items():
         monkeypatch.setenv(name, value)

@@ -82,3 +82,19 @@ def test_capitals_get_a_suggestion():
     with pytest.raises(InvalidArgument) as caught:
         reference.parse("me/App")
     assert caught.value.hint == "write me/app"
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        ("BusyBox", "write busybox"),
+        ("me/App:V1", "write me/app"),
+        ("Localhost:5000/Team/App:1", "write Localhost:5000/team/app"),
+        ("https://localhost:5000/app", "leave out https://"),
+        ("docker://busybox", "leave out docker://"),
+    ],
+)
+def test_what_is_nearly_a_name_comes_with_the_right_one(typed, hint):
+    with pytest.raises(InvalidArgument) as caught:
+        reference.parse(typed)
+    assert caught.value.hint == hint

@@ -88,7 +88,26 @@ def test_what_is_not_there_is_not_found_and_says_what_to_do(store, load, name):
     load(parts("busybox:1.36"))
     with pytest.raises(NotFound, match="no image") as caught:
         store.resolve(name)
-    assert "plugrun images" in str(caught.value.hint)
+    other = name.startswith("busybox")
+    assert str(caught.value.hint).startswith("there is busybox:1.36; " if other else "plugrun images lists ")
+
+
+def test_of_many_tags_some_are_told(store, load):
+    for tag in "edcba":
+        load(parts(f"app:{tag}"))
+    load(parts("other:1"))
+    with pytest.raises(NotFound) as caught:
+        store.resolve("app")
+    assert caught.value.hint == "there is app:a, app:b, app:c, and more; plugrun pull fetches others"
+
+
+def test_a_name_with_a_digest_is_what_is_removed_not_a_tag_of_that_digest(store, load):
+    load(parts("app:1"), "oci")
+    pinned = f"docker.io/library/app@{store.resolve('app:1').manifest_digest}"
+    load(parts(pinned), "oci")
+    assert store.resolve(pinned) == store.resolve("app:1")
+    assert store.remove(pinned, force=False, in_use=unused) == [Removed(untagged=pinned)]
+    assert store.resolve("app:1").references == ("docker.io/library/app:1",)
 
 
 def test_a_digest_of_another_repository_is_not_found(store, load):
@@ -336,7 +355,7 @@ def test_removing_one_of_two_names_only_takes_the_name(store, load, root):
 def test_removing_by_id_with_two_names_needs_force(store, load, root):
     image = load(parts("app:1"))
     store.tag(store.resolve("app:1"), "app:2")
-    with pytest.raises(FailedPrecondition, match=r"several names: .*app:1, .*app:2"):
+    with pytest.raises(FailedPrecondition, match=r"several names: app:1, app:2"):
         store.remove(image.id, force=False, in_use=unused)
     removed = store.remove(image.id, force=True, in_use=unused)
     assert removed[-1] == Removed(deleted=image.id)
@@ -352,7 +371,7 @@ def test_an_image_in_use_needs_force_unless_another_name_remains(store, load):
         asked.append(image_id)
         return ["web", "db"]
 
-    with pytest.raises(FailedPrecondition, match=r"2 container\(s\): web, db"):
+    with pytest.raises(FailedPrecondition, match="in use by containers web, db"):
         store.remove("app:1", force=False, in_use=used)
     assert asked == [image.id]
     assert store.resolve("app:1").id == image.id

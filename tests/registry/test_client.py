@@ -112,7 +112,7 @@ def test_denied(client, serve, status):
     with pytest.raises(Denied) as caught:
         client.repository(server).manifest("v1")
     assert str(caught.value) == f"registry {server.host} denies access to image {server.host}/app:v1: DENIED"
-    assert caught.value.hint == "log in if it is private: plugrun login reg.test"
+    assert caught.value.hint == "check the name, or log in: plugrun login reg.test"
 
 
 def test_denied_in_spite_of_a_password(client, serve):
@@ -123,8 +123,9 @@ def test_denied_in_spite_of_a_password(client, serve):
     assert str(caught.value) == f"registry {server.host} refuses the credentials of alice"
     assert caught.value.hint == "plugrun login reg.test"
     server.script = lambda seen: Reply(403 if seen.authorization else 401, {"WWW-Authenticate": "Basic"})
-    with pytest.raises(Denied, match="denies alice access to image"):
+    with pytest.raises(Denied, match="denies alice access to image") as caught:
         client.repository(server).manifest("v1")
+    assert caught.value.hint == "check the name, or log in as somebody else: plugrun login reg.test"
 
 
 def page(names, link=None):

@@ -36,7 +36,7 @@ def engine(common: Globals, *, changes: bool = True) -> Iterator[Engine]:
 
     where = paths.resolve(common.root, common.runroot)
     where.ensure()
-    opened = Engine(where)
+    opened = Engine(where, warn=_warn)
     try:
         if changes:
             from plugrun.lifecycle.reconcile import reconcile
@@ -45,3 +45,9 @@ def engine(common: Globals, *, changes: bool = True) -> Iterator[Engine]:
         yield opened
     finally:
         opened.close()
+
+
+def _warn(message: str) -> None:
+    from plugrun.cli.live import warn  # most commands have nothing to warn of
+
+    warn(message)

@@ -81,6 +81,8 @@ def _tables(found: DiskUse) -> Iterator[str]:
         ("Containers", _container_rows(found), _CONTAINERS),
     ):
         yield f"{heading} space usage:\n\n{text.render(rows, None, columns)}"
+    partial = [str(len(found.partial)), text.size(sum(found.partial))]
+    yield f"Partial downloads space usage:\n\n{text.table(['TOTAL', 'SIZE'], [partial])}"
 
 
 def _image_rows(found: DiskUse) -> list[dict[str, Any]]:

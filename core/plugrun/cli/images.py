@@ -30,7 +30,7 @@ _COLUMNS = {
 
 def ls(
     common: Globals,
-    name: Annotated[str | None, argument("[NAME[:TAG]]", help="Show this image only; may be a pattern.")] = None,
+    name: Annotated[str | None, argument("[NAME[:TAG]]")] = None,
     all_: Annotated[bool, option("--all", "-a", help="For Docker's sake: all are shown anyway.")] = False,
     quiet: Annotated[bool, option("--quiet", "-q", help="Show ids only.")] = False,
     digests_: Annotated[bool, option("--digests", help="Show digests.")] = False,
@@ -49,7 +49,10 @@ def ls(
     ] = None,
     format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
-    """List images, the newest first. Sizes are what the registry sends: layers as stored, mostly compressed."""
+    """List images, the newest first. Sizes are what the registry sends: layers as stored, mostly compressed.
+
+    NAME may be a pattern, such as 'localhost:5000/*'.
+    """
     del all_
     if tree and (quiet or format_ is not None):
         raise InvalidArgument(f"--tree cannot be combined with {'--quiet' if quiet else '--format'}")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 from plugrun import terminal
 from plugrun.cli import text
 from plugrun.cli.context import Globals  # noqa: TC001 - read when the command is called
+from plugrun.cli.live import warn
 from plugrun.cli.params import argument, option
+from plugrun.cli.questions import ask
 from plugrun.cli.registries import registry_name
 from plugrun.errors import Denied, FailedPrecondition, InvalidArgument
 from plugrun.images.reference import DEFAULT_REGISTRY
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from plugrun.registry.endpoint import Credential, Endpoint
 
 _MAX_PASSWORD = 64 << 10  # bytes
-_Server = Annotated[str, argument("[SERVER]", help="HOST[:PORT]; Docker Hub if not given.")]
+_Server = Annotated[str, argument("[SERVER]")]
 
 
 def login(
@@ -33,7 +35,10 @@ def login(
     ] = None,
     password_stdin: Annotated[bool, option("--password-stdin", help="Read the password from stdin.")] = False,
 ) -> None:
-    """Log in to a registry: check a user name and a password, and keep them for later commands."""
+    """Log in to a registry: check a user name and a password, and keep them for later commands.
+
+    SERVER is HOST[:PORT]; Docker Hub if not given.
+    """
     del common
     from plugrun.registry import config
     from plugrun.registry.credentials import CredentialStore
@@ -50,12 +55,15 @@ def login(
     credential = Credential(*_ask(username, password, password_stdin=password_stdin))
     _check(endpoint, credential)
     if not store.store(registry, credential):
-        _warn(f"the password is stored unencrypted in {store.file}; configure a credential helper to avoid that")
+        warn(f"the password is stored unencrypted in {store.file}; configure a credential helper to avoid that")
     text.say("Login Succeeded")
 
 
 def logout(common: Globals, server: _Server = DEFAULT_REGISTRY) -> None:
-    """Log out from a registry: forget the user name and the password."""
+    """Log out from a registry: forget the user name and the password.
+
+    SERVER is HOST[:PORT]; Docker Hub if not given.
+    """
     del common
     from plugrun.registry.credentials import CredentialStore, podman_file
 
@@ -65,7 +73,7 @@ def logout(common: Globals, server: _Server = DEFAULT_REGISTRY) -> None:
     else:
         text.say(f"Not logged in to {registry}")
     if kept := podman_file(registry):
-        _warn(f"credentials for {registry} are also in {kept}; remove them with podman logout {registry}")
+        warn(f"credentials for {registry} are also in {kept}; remove them with podman logout {registry}")
 
 
 def _ask(username: str | None, password: str | None, *, password_stdin: bool) -> tuple[str, str]:
@@ -77,32 +85,41 @@ def _ask(username: str | None, password: str | None, *, password_stdin: bool) ->
             raise InvalidArgument("--password-stdin needs --username")
         password = _read_password()
     elif password is not None:
-        _warn("a password on the command line is seen by all users of this host; use --password-stdin")
+        warn("a password on the command line is seen by all users of this host; use --password-stdin")
     elif not terminal.is_terminal(0):
         raise FailedPrecondition(
             "cannot ask for a password: standard input is not a terminal", hint="use --username and --password-stdin"
         )
-    username = username if username is not None else _prompt_name()
-    if password is None:
-        import getpass
+    username = _checked("user name", username if username is not None else _prompt_name())
+    return username, _checked("password", password if password is not None else _prompt_password())
 
-        password = getpass.getpass("Password: ")
-    for what, value in (("user name", username), ("password", password)):
-        if not value:
-            raise InvalidArgument(f"the {what} is empty")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidArgument(f"the {what} is not UTF-8") from None
-    return username, password
+
+def _checked(what: str, value: str) -> str:
+    if not value:
+        raise InvalidArgument(f"the {what} is empty")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"the {what} is not UTF-8") from None
+    return value
 
 
 def _prompt_name() -> str:
     if not terminal.is_terminal(0):
         raise FailedPrecondition("cannot ask for a user name: standard input is not a terminal", hint="use --username")
-    sys.stdout.write("Username: ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip()
+    return ask("Username: ", sys.stdout).strip()
+
+
+def _prompt_password() -> str:
+    import getpass
+
+    try:
+        return getpass.getpass("Password: ")
+    except EOFError:
+        return ""
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # getpass leaves the cursor behind its question
+        raise
 
 
 def _read_password() -> str:
@@ -121,7 +138,7 @@ def _is_accepted(endpoint: Endpoint, credential: Credential) -> bool:
     except Denied as error:
         if not terminal.is_terminal(0):
             raise
-        _warn(f"login did not succeed: {error}")
+        warn(f"login did not succeed: {error}")
         return False
     return True
 
@@ -130,14 +147,10 @@ def _check(endpoint: Endpoint, credential: Credential) -> None:
     from plugrun.registry.client import Repository
     from plugrun.registry.connections import connections
 
-    with connections(_warn, lambda _registry: credential) as transport:
+    with connections(warn, lambda _registry: credential) as transport:
         try:
             Repository(transport, endpoint).ping()
         except Denied as error:
-            if error.hint and error.hint.startswith("plugrun login"):
+            if error.hint and "plugrun login" in error.hint:
                 error.hint = "check user name and password"
             raise
-
-
-def _warn(line: str) -> None:
-    print(f"plugrun: warning: {text.printable(line)}", file=sys.stderr, flush=True)

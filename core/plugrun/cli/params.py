@@ -34,7 +34,6 @@ class Argument(NamedTuple):
     """A positional argument; one of type ``list`` takes all that is left, and so comes last."""
 
     metavar: str
-    help: str
 
 
 class Parameter(NamedTuple):
@@ -69,9 +68,9 @@ def option(*names: str, help: str, metavar: str | None = None, panel: str | None
     return Option(names, help, metavar, panel)
 
 
-def argument(metavar: str, help: str = "") -> Argument:  # noqa: A002
-    """Mark a parameter as a positional argument."""
-    return Argument(metavar, help)
+def argument(metavar: str) -> Argument:
+    """Mark a parameter as a positional argument; the command's docstring says what it is if that needs words."""
+    return Argument(metavar)
 
 
 def parameters(command: Callable[..., Any]) -> Iterator[Parameter]:

@@ -145,7 +145,7 @@ def _typed(parameter: Parameter) -> dict[str, Any]:
             names[0] += f"/{parameter.negation}"
         made: Any = typer.Option(*names, help=marker.help, metavar=marker.metavar, rich_help_panel=marker.panel)
     else:
-        made = typer.Argument(metavar=marker.metavar, help=marker.help, hidden=not marker.help, show_default=False)
+        made = typer.Argument(metavar=marker.metavar, hidden=True, show_default=False)
     if parameter.default is REQUIRED:
         return {"annotation": Annotated[_REQUIRED_TYPES[parameter.kind], made]}
     return {"default": parameter.default, "annotation": Annotated[_OPTIONAL_TYPES[parameter.kind], made]}

@@ -7,8 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from plugrun.cli.text import printable
-
 _QUIET_SECONDS = 0.5  # what is done sooner needs no progress
 _REFRESH_SECONDS = 0.1
 
@@ -17,7 +15,13 @@ _REFRESH_SECONDS = 0.1
 def unpacking(image: str) -> Iterator[Callable[[int, int], None]]:
     """Show how many layers of ``image`` are unpacked; yields what to call with that number and their total."""
     done = total = 0
-    with line(lambda: f"Unpacking {printable(image)}: layer {done} of {total}") as tick:
+
+    def show() -> str:
+        from plugrun.cli.live import fitted
+
+        return fitted("Unpacking", image, f"layer {done} of {total}")
+
+    with line(show) as tick:
 
         def progress(now: int, of: int) -> None:
             nonlocal done, total
@@ -36,20 +40,16 @@ def line(show: Callable[[], str]) -> Iterator[Callable[[], None]]:
     if not sys.stderr.isatty():
         yield lambda: None
         return
+    from plugrun.cli.live import live
+
     last = time.monotonic() + _QUIET_SECONDS - _REFRESH_SECONDS
-    drawn = False
+    with live() as shown:
 
-    def tick() -> None:
-        nonlocal last, drawn
-        now = time.monotonic()
-        if now - last >= _REFRESH_SECONDS:
-            sys.stderr.write(f"\r\x1b[K{show()}")
-            sys.stderr.flush()
-            last, drawn = now, True
+        def tick() -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= _REFRESH_SECONDS:
+                shown.draw([show()])
+                last = now
 
-    try:
         yield tick
-    finally:
-        if drawn:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()

@@ -10,6 +10,7 @@ from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.image_names import familiar
 from plugrun.cli.params import option
+from plugrun.cli.questions import ask
 from plugrun.errors import FailedPrecondition
 from plugrun.images import downloads
 from plugrun.images import filters as image_filters
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from plugrun.images.image import Image
 
 _DANGLING = "all dangling images"
+_ASIDE = ", and what interrupted pulls have left"
 _ALL = "all images without at least one container associated to them"
 
 
@@ -66,8 +68,7 @@ def _confirm(what: str, filters: list[str]) -> None:
     """
     if not terminal.is_terminal(0):
         raise FailedPrecondition("nobody can be asked: standard input is not a terminal", hint="use --force (-f)")
-    limits = f" that fit {', '.join(map(text.printable, filters))}" if filters else ""
+    limits = f" that fit {', '.join(map(text.printable, filters))}" if filters else _ASIDE
     print(f"WARNING! This will remove {what}{limits}.", file=sys.stderr)
-    print("Are you sure you want to continue? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+    if ask("Are you sure you want to continue? [y/N] ", sys.stderr).strip().lower() not in {"y", "yes"}:
         raise FailedPrecondition("nothing was removed")

@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING
 
 from plugrun import terminal
 from plugrun.cli import text
+from plugrun.cli.live import fitted, live
 from plugrun.images import digest as digests
 
 if TYPE_CHECKING:
+    from plugrun.cli.live import Live
     from plugrun.registry.fetch import Fetch, LayerFetch
 
 _REFRESH = 0.1  # seconds
 _BAR = 24  # columns
+_SHORTEST = 6  # columns of a bar that is worth its place
+_BESIDE = 50  # columns that all but the bar may need
 _RATE_OVER = 2.0  # seconds
 
 
@@ -35,8 +39,8 @@ class Pulling:
 
     def begin(self, fetch: Fetch) -> None:
         """Start looking."""
-        draw = _Screen(self._name) if sys.stderr.isatty() else _Lines(self._name)
-        self._thread = threading.Thread(target=self._look, args=(fetch, draw), daemon=True)
+        self._ended.clear()  # a pull may begin anew
+        self._thread = threading.Thread(target=self._look, args=(list(fetch.layers.values()),), daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -45,11 +49,12 @@ class Pulling:
             self._ended.set()
             self._thread.join()
 
-    def _look(self, fetch: Fetch, draw: _Screen | _Lines) -> None:
-        layers = list(fetch.layers.values())
-        while not self._ended.wait(_REFRESH):
-            draw.update(layers)
-        draw.finish(layers, time.monotonic() - self._began)
+    def _look(self, layers: list[LayerFetch]) -> None:
+        with live() if sys.stderr.isatty() else contextlib.nullcontext() as shown:
+            draw = _Screen(self._name, shown) if shown else _Lines(self._name)
+            while not self._ended.wait(_REFRESH):
+                draw.update(layers)
+            draw.finish(layers, time.monotonic() - self._began)
 
 
 class _Lines:
@@ -79,29 +84,29 @@ class _Lines:
 class _Screen:
     """One line a layer, as many as the screen has room for, and one for all of them."""
 
-    def __init__(self, name: str) -> None:
-        self._name = text.printable(name)
-        self._drawn = 0
+    def __init__(self, name: str, shown: Live) -> None:
+        self._name = name
+        self._shown = shown
         self._history: list[tuple[float, int]] = []
 
     def update(self, layers: list[LayerFetch]) -> None:
         rows, columns = terminal.size(2) or (24, 80)
         busy = [one for one in layers if not one.done and (one.fetched or one.unpacked)]
-        lines = [_line(one) for one in busy[: max(1, rows - 3)]]
-        self._draw([line[: columns - 1] for line in [*lines, self._total(layers)]])
+        self._shown.draw([*(_line(one, columns) for one in busy[: max(1, rows - 3)]), self._total(layers)])
 
     def finish(self, layers: list[LayerFetch], seconds: float) -> None:
-        self._draw([_summary(layers, seconds)] if all(one.done for one in layers) else [])
+        if all(one.done for one in layers):
+            self._shown.above(_summary(layers, seconds))
 
     def _total(self, layers: list[LayerFetch]) -> str:
         wanted = [one for one in layers if not one.present]
         here, whole = sum(one.fetched for one in wanted), sum(one.layer.size for one in wanted)
         count = sum(one.done for one in layers)
-        start = f"Pulling {self._name}: {count} of {_layers(len(layers))}, {text.size(here)} of {text.size(whole)}"
-        if here == whole or not (rate := self._rate(here)):
-            return start
-        seconds = (whole - here) / rate
-        return f"{start}, {text.size(int(rate))}/s" + (f", {text.age(seconds)} left" if seconds >= 1 else "")
+        facts = f"{count} of {_layers(len(layers))}, {text.size(here)} of {text.size(whole)}"
+        if here != whole and (rate := self._rate(here)):
+            seconds = (whole - here) / rate
+            facts += f", {text.size(int(rate))}/s" + (f", {text.age(seconds)} left" if seconds >= 1 else "")
+        return fitted("Pulling", self._name, facts)
 
     def _rate(self, here: int) -> float:
         """Return bytes a second over the last two seconds."""
@@ -112,31 +117,30 @@ class _Screen:
         (since, before) = self._history[0]
         return (here - before) / (now - since) if now > since else 0.0
 
-    def _draw(self, lines: list[str]) -> None:
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        sys.stderr.write(f"\r{up}\x1b[J" + "".join(f"{line}\n" for line in lines))
-        sys.stderr.flush()
-        self._drawn = len(lines)
 
-
-def _line(one: LayerFetch) -> str:
+def _line(one: LayerFetch, columns: int) -> str:
     size = one.layer.size
     fetching = one.fetched < size
     now = one.fetched if fetching else one.unpacked
-    full = _BAR * now // max(size, 1)
-    bar = ("=" * full)[: _BAR - 1] + ">"
-    word = "Downloading" if fetching else "Unpacking"
-    return f"{digests.short(one.layer.digest)}  {word:<11}  [{bar:<{_BAR}}]  {text.size(now)} of {text.size(size)}"
+    start = f"{digests.short(one.layer.digest)}  {'Downloading' if fetching else 'Unpacking':<11}"
+    width = min(_BAR, columns - _BESIDE)
+    if width < _SHORTEST:
+        return f"{start}  {min(100, 100 * now // max(size, 1)):>3}%"
+    full = width * now // max(size, 1)
+    bar = ("=" * full)[: width - 1] + ">"
+    return f"{start}  [{bar:<{width}}]  {text.size(now)} of {text.size(size)}"
 
 
 def _summary(layers: list[LayerFetch], seconds: float) -> str:
     came = [one for one in layers if not one.present]
     here = len(layers) - len(came)
-    known = f", {here} were here" if here else ""
+    if here and not came:
+        return f"Nothing to fetch: {_layers(here)} {'was' if here == 1 else 'were'} here"
+    known = f", {here} {'was' if here == 1 else 'were'} here" if here else ""
     resumed = sum(one.resumed for one in came)
-    again = f", {text.size(resumed)} of them from before" if resumed else ""
+    again = f", {text.size(resumed)} of it from before" if resumed else ""
     amount = sum(one.layer.size for one in came)
-    return f"{_layers(len(came))} fetched{known}: {text.size(amount)}{again} in {seconds:.1f} s"
+    return f"{_layers(len(came))} fetched{known}: {text.size(amount)} in {seconds:.1f} s{again}"
 
 
 def _layers(count: int) -> str:

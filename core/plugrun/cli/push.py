@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-from plugrun.cli import progress, text
+from plugrun.cli import live, text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.params import argument, option
 from plugrun.images import digest as digests
@@ -53,17 +53,17 @@ def _one(pusher: Pusher, ref: Reference) -> Pushed:
     """Push one image: a live line for a person, for a program a line when a layer is done."""
     sent: dict[str, int] = {}
     lines = not sys.stderr.isatty()
-    name = text.printable(ref.familiar())
-    with progress.line(lambda: f"Pushing {name}: {text.size(sum(sent.values()))} sent") as tick:
+    name = ref.familiar()
 
-        def report(step: Step) -> None:
-            sent[step.blob.digest] = step.sent
-            tick()
-            if lines and step.blob.media_type not in media.CONFIGS:
-                _say(_line(step))
+    def report(step: Step) -> None:
+        sent[step.blob.digest] = step.sent
+        if lines and step.blob.media_type not in media.CONFIGS:
+            _say(_line(step))
 
-        if lines:
-            _say(f"Pushing {name}")
+    if lines:
+        _say(f"Pushing {text.printable(name)}")
+        return pusher.push(ref, report)
+    with live.line(lambda: live.fitted("Pushing", name, f"{text.size(sum(list(sent.values())))} sent")):
         return pusher.push(ref, report)
 
 

@@ -72,7 +72,7 @@ def parse(block: bytes) -> Header:
     """
     header = Header._make(_FORMAT.unpack(block))
     if not _checksum_holds(block, header.checksum):
-        raise InvalidArgument("not a tar archive, or a damaged one: a header's checksum is wrong")
+        raise InvalidArgument("the checksum of a tar header is wrong")
     return header
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from plugrun.errors import InvalidArgument
+from plugrun.errors import InvalidArgument, NotFound
 from plugrun.images import digest as digests
 from plugrun.images import layout, reference
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from plugrun.images.manifest import Descriptor
     from plugrun.images.reference import Reference
+
+_OTHERS = 3  # tags that a message names
 
 
 def name_of(entry: Descriptor) -> str:
@@ -31,9 +33,10 @@ def find(entries: Sequence[Descriptor], wanted: Reference) -> Descriptor | None:
 
     The digest may be of the index that an image was pulled through, too.
     """
-    if wanted.digest is None:
-        canonical = wanted.canonical()
-        return next((entry for entry in entries if name_of(entry) == canonical), None)
+    exact = wanted._replace(tag=None).canonical() if wanted.digest else wanted.canonical()
+    found = next((entry for entry in entries if name_of(entry) == exact), None)
+    if found is not None or wanted.digest is None:
+        return found
     return next(
         (
             entry
@@ -64,6 +67,21 @@ def find_by_id(
             f"image id {name} is ambiguous: {', '.join(digests.encoded(item)[:16] for item in sorted(found))}"
         )
     return next(iter(found.values()), None)
+
+
+def absent(entries: Sequence[Descriptor], name: str) -> NotFound:
+    """Return the error, to be raised, that ``name`` means no entry; it tells of other tags of the same repository."""
+    try:
+        wanted = reference.parse(name)
+        tagged = [name_of(entry) for entry in entries if repository(entry) == wanted.name]
+    except InvalidArgument:  # an image id
+        tagged = []
+    others = sorted({familiar(one) for one in tagged})
+    hint = "plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file"
+    if others:
+        more = ", and more" if len(others) > _OTHERS else ""
+        hint = f"there is {', '.join(others[:_OTHERS])}{more}; plugrun pull fetches others"
+    return NotFound(f"no image {name!a}", hint=hint)
 
 
 def references_of(entries: Sequence[Descriptor], manifest_digest: str) -> dict[str, str]:
@@ -142,6 +160,14 @@ def _key(entry: Descriptor) -> tuple[str, str]:
     """Return what no two entries have in common: the name, or without one the digest."""
     name = name_of(entry)
     return name, "" if name else entry.digest
+
+
+def familiar(name: str) -> str:
+    """Return the shortest text for a name; one that another tool made up as it is."""
+    try:
+        return reference.parse(name).familiar()
+    except InvalidArgument:
+        return name
 
 
 def repository(entry: Descriptor) -> str:

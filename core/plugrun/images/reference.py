@@ -104,10 +104,13 @@ def _check(text: str, registry: str, repository: str, tag: str | None) -> None:
     if tag is not None and not re.fullmatch(_TAG, tag):
         raise invalid(text, f"the tag {tag!a} must be 1 to 128 of A-Z a-z 0-9 _ . - and not start with . or -")
     if not re.fullmatch(_REGISTRY, registry):
+        if text.startswith(("http://", "https://", "docker://")):
+            raise invalid(text, "a name has no scheme", hint=f"leave out {text.partition('//')[0]}//")
         raise invalid(text, f"{registry!a} is no host name")
     if not re.fullmatch(_REPOSITORY, repository):
         if repository != repository.lower() and re.fullmatch(_REPOSITORY, repository.lower()):
-            raise invalid(text, "repository names are lower case", hint=f"write {repository.lower()}")
+            lower = Reference(registry, repository.lower())
+            raise invalid(text, "repository names are lower case", hint=f"write {lower.familiar_name()}")
         raise invalid(text, "a repository name is lower-case letters and digits, joined by single . _ - or /")
     if len(registry) + 1 + len(repository) > _MAX_NAME:
         raise invalid(text[:40] + "…", f"a name has at most {_MAX_NAME} characters")

@@ -147,13 +147,13 @@ class ImageStore:
             tags = [names.name_of(item) for item in victims if names.name_of(item)]
             if len(tags) > 1 and not force:
                 raise FailedPrecondition(
-                    f"image {digests.short(image_id)} has several names: {', '.join(tags)}",
+                    f"image {digests.short(image_id)} has several names: {', '.join(map(names.familiar, tags))}",
                     hint="remove it by name, or use --force to remove all",
                 )
             deleted = len(victims) == len(same)
             if deleted and not force and (users := in_use(image_id)):
                 raise FailedPrecondition(
-                    f"image {name} is in use by {len(users)} container(s): {', '.join(users)}",
+                    f"image {name} is in use by container{'s' * (len(users) > 1)} {', '.join(users)}",
                     hint="remove them first, or use --force; they go on working without the image",
                 )
             left = [item for item in entries if item not in victims]
@@ -268,10 +268,7 @@ class ImageStore:
                 wanted = ""
         if wanted and (found := names.find_by_id(entries, name, wanted, self._id)):
             return found, False
-        raise NotFound(
-            f"no image {name!a}",
-            hint="plugrun images lists those there are; plugrun pull fetches one, plugrun load adds one from a file",
-        )
+        raise names.absent(entries, name)
 
     def _id(self, entry: Descriptor) -> str:
         """Return an entry's image id, or for a damaged one its own digest, so that it can still be removed."""

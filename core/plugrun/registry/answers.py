@@ -57,11 +57,14 @@ def refused(
 def _denied(endpoint: Endpoint, what: str, tail: str, user: str | None, *, unknown: bool) -> Denied:
     host, login = endpoint.host, f"plugrun login {endpoint.registry}"
     if user is None:
-        return Denied(f"registry {host} denies access to {what}{tail}", hint=f"log in if it is private: {login}")
+        return Denied(f"registry {host} denies access to {what}{tail}", hint=f"check the name, or log in: {login}")
     who = user or "its identity token"
     if unknown:
         return Denied(f"registry {host} refuses the credentials of {who}{tail}", hint=login)
-    return Denied(f"registry {host} denies {who} access to {what}{tail}")
+    return Denied(
+        f"registry {host} denies {who} access to {what}{tail}",
+        hint=f"check the name, or log in as somebody else: {login}",
+    )
 
 
 def words(data: bytes) -> str:

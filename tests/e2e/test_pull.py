@@ -111,6 +111,16 @@ def test_an_unpacked_layer_needs_no_second_unpacking(trusted, registry, busybox_
     assert (committed / "fs/bin/busybox").exists()
 
 
+def test_the_storage_driver_can_be_named(trusted, registry, busybox_archive):
+    name = registry.push(busybox_archive, "pull/storage:1")
+    for words in (["pull", "--storage", "nosuch", name], ["--storage", "nosuch", "pull", name]):
+        assert "'nosuch'" in trusted(*words).stderr
+    for words in (["--storage", "nosuch", "run"], ["run", "--storage", "nosuch"]):
+        assert "'nosuch'" in trusted(*words, "--net", "none", name, "true").stderr
+    assert blobs_asked(registry, "pull/storage") == []
+    trusted("--storage", "nosuch", "pull", "--storage", "overlay", "-q", name).ok()
+
+
 class TestPullPolicy:
     def test_a_missing_image_is_pulled(self, trusted, registry, busybox_archive):
         name = registry.push(busybox_archive, "policy/missing:1")

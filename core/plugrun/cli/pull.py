@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated
 
 from plugrun.cli import text
@@ -14,10 +14,12 @@ from plugrun.images import digest as digests
 from plugrun.images import reference
 
 if TYPE_CHECKING:
+    from plugrun.api import StorageDriver
     from plugrun.engine import Engine
     from plugrun.images.reference import Reference
     from plugrun.images.store import Image
     from plugrun.registry.pull import Pulled
+    from plugrun.request import ContainerRequest
 
 _ID = "[0-9a-f]{64}"
 POLICIES = ("always", "missing", "never")
@@ -32,6 +34,7 @@ def pull(
         str | None,
         option(help="As os/architecture or os/architecture/variant, if not this machine's.", metavar="PLATFORM"),
     ] = None,
+    storage: Annotated[str | None, option(help="Storage driver to unpack it in.", metavar="DRIVER")] = None,
 ) -> None:
     """Fetch an image from a registry, and unpack it in the storage driver."""
     from plugrun.registry.pull import tags
@@ -40,8 +43,9 @@ def pull(
     if all_tags and (wanted.digest or name.rpartition("/")[2].count(":")):
         raise InvalidArgument(f"{name} has a tag or a digest, and --all-tags means all of a repository")
     with engine(common) as opened:
+        driver = _driver(opened, storage or common.storage, {})
         for one in tags(opened, wanted) if all_tags else [wanted]:
-            done = _fetch(opened, one, common.storage, platform, quiet=quiet)
+            done = _fetch(opened, one, driver, platform, quiet=quiet)
             if not quiet:
                 text.say(f"Digest: {done.digest}")
                 for old, image_id in done.image.replaced.items():
@@ -50,7 +54,7 @@ def pull(
 
 
 def finder(
-    opened: Engine, policy: str, storage: str | None, *, platform: str | None, quiet: bool
+    opened: Engine, policy: str, request: ContainerRequest, *, platform: str | None, quiet: bool
 ) -> Callable[[str], Image]:
     """Return what finds the image of a new container, and fetches it as ``--pull`` says.
 
@@ -67,16 +71,20 @@ def finder(
             except NotFound:
                 if policy == "never" or digests.is_digest(name) or re.fullmatch(_ID, name):
                     raise
-        _fetch(opened, reference.parse(name), storage, platform, quiet=quiet)
+        driver = _driver(opened, request.storage, request.storage_options)
+        _fetch(opened, reference.parse(name), driver, platform, quiet=quiet)
         return opened.images.resolve(name)
 
     return find
 
 
-def _fetch(opened: Engine, wanted: Reference, storage: str | None, platform: str | None, *, quiet: bool) -> Pulled:
+def _fetch(opened: Engine, wanted: Reference, driver: StorageDriver, platform: str | None, *, quiet: bool) -> Pulled:
     from plugrun.cli.pulling import shown
     from plugrun.registry.pull import pull as fetch
 
-    driver = opened.storage(opened.plugins.select_storage(storage, opened.paths.root).spec.name, {})
     with shown(wanted.familiar(), quiet=quiet) as watcher:
         return fetch(opened, wanted, driver, platform=platform, watcher=watcher)
+
+
+def _driver(opened: Engine, name: str | None, options: Mapping[str, str]) -> StorageDriver:
+    return opened.storage(opened.plugins.select_storage(name, opened.paths.root).spec.name, options)

@@ -19,6 +19,7 @@ from plugrun.tuples import NamedTuple
 if TYPE_CHECKING:
     from plugrun.engine import Engine
     from plugrun.images.store import Image
+    from plugrun.request import ContainerRequest
 
 _Image = Annotated[str, argument("IMAGE")]
 _Command = Annotated[list[str] | None, argument("[COMMAND] [ARG]...")]
@@ -36,11 +37,11 @@ class Fetching(NamedTuple):
         option(help="Fetch it for os/architecture or os/architecture/variant.", metavar="PLATFORM", panel=PROCESS),
     ] = None
 
-    def finder(self, opened: Engine, common: Globals) -> Callable[[str], Image]:
+    def finder(self, opened: Engine, request: ContainerRequest) -> Callable[[str], Image]:
         """Return what finds the image, as these options say."""
         from plugrun.cli.pull import finder
 
-        return finder(opened, self.pull, common.storage, platform=self.platform, quiet=self.quiet)
+        return finder(opened, self.pull, request, platform=self.platform, quiet=self.quiet)
 
 
 def create(
@@ -59,7 +60,7 @@ def create(
 
     request = options.request(image, command or [], common, auto_remove=rm)
     with engine(common) as opened, _id_file(cidfile) as write_id, unpacking(image) as progress:
-        record = make(opened, request, find_image=fetching.finder(opened, common), progress=progress)
+        record = make(opened, request, find_image=fetching.finder(opened, request), progress=progress)
         write_id(record.id)
     text.say(record.id)
 
@@ -91,7 +92,7 @@ def run(
         require_terminal(tty=options.tty, stdin=options.interactive)
     with engine(common) as opened:
         with _id_file(cidfile) as write_id, unpacking(image) as progress:
-            record = make(opened, request, find_image=fetching.finder(opened, common), progress=progress)
+            record = make(opened, request, find_image=fetching.finder(opened, request), progress=progress)
             write_id(record.id)
         try:
             if detach:

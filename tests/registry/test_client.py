@@ -158,6 +158,15 @@ def test_tags_without_end(client, serve, monkeypatch, link, why):
         list(client.repository(server).tags())
 
 
+def test_more_tags_than_are_kept_in_memory(client, serve, monkeypatch):
+    monkeypatch.setattr(registry_client, "_MAX_COUNT", 5)
+    repository = client.repository(serve(lambda seen: page(["a", "b"], f"<{seen.path}x>; rel=next")))
+    tags = repository.tags()
+    assert [next(tags) for _ in range(4)] == ["a", "b"] * 2
+    with pytest.raises(InvalidArgument, match="list of the tags of .*/app has more than 5 of them"):
+        next(tags)
+
+
 def test_ipv6_and_default_ports():
     for host, port in (("[::1]:5000", 5000), ("[2001:db8::1]", None), ("reg.test", None), ("REG.test:443", 443)):
         url = Site(Endpoint(host, "app", host), Limits(), Watch(Limits())).base()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
 
@@ -126,3 +127,19 @@ def test_a_key_with_a_password_is_not_asked_for(client, serve, localhost_certifi
     server = serve(lambda _seen: Reply(), localhost_certificate)
     with pytest.raises(InvalidArgument, match=r"the key of .*a.cert cannot be used: it needs a password"):
         client.repository(server, certificates=[tmp_path]).ping()
+
+
+def test_nothing_is_sent_in_clear_while_connections_are_broken_off(client, serve, localhost_certificate, monkeypatch):
+    """Another thread may send at any moment: ssl's own shutdown makes a plain socket of it first."""
+    spoken, shutdown = [], socket.socket.shutdown
+
+    def look(sock, how):
+        if not getattr(sock, "server_side", True):
+            spoken.append(sock.version())
+        shutdown(sock, how)
+
+    monkeypatch.setattr(socket.socket, "shutdown", look)
+    server = serve(lambda _seen: Reply(), localhost_certificate)
+    client.repository(server, certificates=[localhost_certificate.parent]).ping()
+    client.transport.close()
+    assert spoken == ["TLSv1.3"]

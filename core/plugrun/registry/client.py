@@ -22,6 +22,7 @@ __all__ = ["Answer", "Body", "Repository", "Transport"]
 _MANIFESTS = ", ".join(sorted(media.MANIFESTS | media.INDEXES))
 _MAX_TAGS = 4 << 20  # bytes of one page
 _MAX_PAGES = 1000
+_MAX_COUNT = 200_000  # tags: whoever pulls them all keeps their names in memory
 
 
 class Answer(NamedTuple):
@@ -121,9 +122,14 @@ class Repository:
         """
         what = f"list of the tags of {self._name}"
         request = Request("GET", f"{self._path}/tags/list", what, self._pull)
+        count = 0
         for _ in range(_MAX_PAGES):
             reply = self._transport.fetch(self._endpoint, request, _MAX_TAGS)
-            yield from document.parse(reply.data, what).texts("tags")
+            found = document.parse(reply.data, what).texts("tags")
+            count += len(found)
+            if count > _MAX_COUNT:
+                raise InvalidArgument(f"the {what} has more than {_MAX_COUNT} of them")
+            yield from found
             following = links.following(reply.headers.get("Link"), reply.url, what)
             if following is None:
                 return

@@ -60,6 +60,13 @@ class Watched:
         self._sock.settimeout(self._limits.window)
         self._sock.sendall(data)
 
+    def break_off(self) -> None:
+        """Make whoever reads or sends in another thread fail.
+
+        Not by ``SSLSocket.shutdown``, which ends TLS first: what the other thread sends next would go out in clear.
+        """
+        socket.shutdown(getattr(self._sock, "socket", self._sock), SHUT_RDWR)  # what is below TLS within TLS
+
     def makefile(self, *_args: Any, **_options: Any) -> io.BufferedReader:
         """Return a file to read from."""
         return io.BufferedReader(_Incoming(self, self._sock.makefile("rb", buffering=0)), _BUFFER)
@@ -142,8 +149,8 @@ class Watch:
             self._over = True
             watched = list(self._open)
         for each in watched:
-            with contextlib.suppress(OSError, AttributeError):  # not connected any more; TLS within TLS
-                each.shutdown(SHUT_RDWR)
+            with contextlib.suppress(OSError):  # not connected any more
+                each.break_off()
 
 
 def pool_classes(watch: Watch, check_peer: Callable[[str], None] | None) -> dict[str, type[HTTPConnectionPool]]:

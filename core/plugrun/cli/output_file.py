@@ -46,8 +46,8 @@ def replacing(path: str) -> Iterator[Write]:
         return
     real = os.path.realpath(path)  # behind a symbolic link, it is the file that is written anew
     staged = os.path.join(os.path.dirname(real), f".plugrun-{os.urandom(8).hex()}")
-    descriptor = _open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, what)
-    try:
+    try:  # from here on: a signal may come when the file has just been made
+        descriptor = _open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, what)
         with contextlib.closing(open(descriptor, "wb", buffering=0)):
             yield _writer(descriptor, what)
             with _explained(what):
@@ -55,7 +55,7 @@ def replacing(path: str) -> Iterator[Write]:
         with _explained(what):
             os.rename(staged, real)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.unlink(staged)
         raise
 

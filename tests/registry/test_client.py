@@ -163,7 +163,7 @@ def test_more_tags_than_are_kept_in_memory(client, serve, monkeypatch):
     repository = client.repository(serve(lambda seen: page(["a", "b"], f"<{seen.path}x>; rel=next")))
     tags = repository.tags()
     assert [next(tags) for _ in range(4)] == ["a", "b"] * 2
-    with pytest.raises(InvalidArgument, match="list of the tags of .*/app has more than 5 of them"):
+    with pytest.raises(InvalidArgument, match=r"list of the tags of .*/app has more than 5 of them"):
         next(tags)
 
 

@@ -281,3 +281,15 @@ def test_run_that_cannot_pull_is_125(plugrun, stub, trusting, option):
     )
     assert kept(plugrun) == before
     assert plugrun("ps", "-aq").stdout == ""
+
+
+@pytest.mark.parametrize("tag", ["v\x1b[2J1", "v/1", "v1:2", "", "v1@sha256:" + "0" * 64])
+def test_a_tag_that_is_none_is_not_pulled(plugrun, pull, stub, tag):
+    stub.add(fresh())
+    content = stub.content[stub.manifest_path()]
+    kind = {"Content-Type": content.media_type}
+    stub.guard = lambda seen: Reply(headers=kind, body=content.data) if "/manifests/" in seen.path else None
+    stub.say(f"/v2/{stub.repository}/tags/list", Reply(body=archives.encode({"tags": [tag]})))
+    before = kept(plugrun)
+    assert_failed(pull("--all-tags", name=f"{stub.host}/{stub.repository}"), "invalid image reference", "the tag ")
+    assert kept(plugrun) == before

@@ -56,6 +56,14 @@ class Reference(NamedTuple):
             return short
         return self.name if _has_registry(self.repository.partition("/")[0]) else self.repository
 
+    def tagged(self, tag: str) -> Reference:
+        """Return the reference of another tag of the same repository.
+
+        :raises InvalidArgument: ``tag`` can be none.
+        """
+        _check(f"{self.name}:{tag}", self.registry, self.repository, tag)
+        return self._replace(tag=tag, digest=None)
+
     def _suffix(self) -> str:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 

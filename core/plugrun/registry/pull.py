@@ -84,10 +84,13 @@ def pull(
 
 
 def tags(engine: Engine, wanted: Reference) -> list[Reference]:
-    """Return all references of a repository that its registry has; raises as :func:`pull`."""
+    """Return all references of a repository that its registry has; raises as :func:`pull`.
+
+    :raises InvalidArgument: it lists something that can be no tag, and so no name in the store.
+    """
     with connections(engine.warn) as transport:
         found = _first(transport, wanted, lambda repository: list(repository.tags()), engine.warn)
-    return [wanted._replace(tag=tag) for tag in found]
+    return [wanted.tagged(tag) for tag in found]
 
 
 def manifest(engine: Engine, wanted: Reference) -> Answer:

@@ -8,9 +8,9 @@ from typing import TextIO
 
 def ask(question: str, stream: TextIO) -> str:
     """Return the line that is typed after a question, ``""`` when there is none; a line end follows in any case."""
-    print(question, end="", file=stream, flush=True)
     answer = ""
     try:
+        print(question, end="", file=stream, flush=True)
         answer = sys.stdin.readline()
     finally:
         if not answer.endswith("\n"):  # Ctrl-C or Ctrl-D

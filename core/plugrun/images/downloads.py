@@ -215,7 +215,8 @@ class Download:
             try:
                 self._copy(open_at(before), hashed, buffer)
             except Interrupted:
-                patience.spend(self._available - before, time.monotonic() - started)
+                if not patience.is_left(self._available - before, time.monotonic() - started):
+                    raise
         actual = f"{digests.algorithm(self.digest)}:{hashed.hexdigest()}"
         if actual != self.digest:
             raise InvalidArgument(f"{self.what} is corrupt: its digest is {actual}, not {self.digest}")

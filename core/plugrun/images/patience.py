@@ -20,16 +20,16 @@ class Patience:
         self._tries = 0
         self._seconds = 0.0
 
-    def spend(self, count: int, seconds: float) -> None:
-        """Wait until the next try is due.
+    def is_left(self, count: int, seconds: float) -> bool:
+        """Wait until the next try is due; return whether there is to be one.
 
         :param count: bytes that the last one brought, in ``seconds``.
-        :pre: called while the error of the last one is handled; raises it again when there is no patience left.
         """
         if count >= _WORTH_A_TRY:
             self._tries, self._seconds = 0, 0.0
         else:
             self._seconds += seconds
         self._tries += 1
-        if self._tries > _MAX_TRIES or self._seconds > _MAX_SECONDS or self._stop.wait(2**self._tries / 8):
-            raise  # noqa: PLE0704 - see :pre:
+        if self._tries > _MAX_TRIES or self._seconds > _MAX_SECONDS:
+            return False
+        return not self._stop.wait(2**self._tries / 8)

@@ -161,12 +161,7 @@ def open_layer(
     :param diff_id: digest of the uncompressed bytes; ``None`` when unknown.
     :raises InvalidArgument: the compression is none that a layer may have.
     """
-    source = io.BufferedReader(raw, CHUNK)
-    try:
-        compression = _layer_compression(source, what)
-    except InvalidArgument:
-        source.close()
-        raise
+    source, compression = _begin(raw, what)
     if compression is Compression.NONE:
         blob = content = Verified(source, what, expected=digest or diff_id, size=size)
         if None not in {digest, diff_id} and digest != diff_id:
@@ -183,14 +178,19 @@ def open_content(raw: io.RawIOBase, what: str, *, diff_id: str | None) -> io.Buf
 
     Parameters and errors are those of :func:`open_layer`.
     """
-    source = io.BufferedReader(raw, CHUNK)
-    try:
-        compression = _layer_compression(source, what)
-    except BaseException:
-        source.close()
-        raise
+    source, compression = _begin(raw, what)
     unpacked = source if compression is Compression.NONE else decompress(source, compression, what)
     return io.BufferedReader(Verified(unpacked, f"the content of {what}", expected=diff_id, size=None), CHUNK)
+
+
+def _begin(raw: io.RawIOBase, what: str) -> tuple[io.BufferedReader[Any], Compression]:
+    """Return a layer as it is stored, buffered, and how it is compressed; closed if that cannot be."""
+    source: io.BufferedReader[Any] = io.BufferedReader(raw, CHUNK)
+    try:
+        return source, _layer_compression(source, what)
+    except BaseException:  # also what cut short a layer that is still on its way
+        source.close()
+        raise
 
 
 def _layer_compression(source: io.BufferedReader[Any], what: str) -> Compression:

@@ -31,7 +31,7 @@ _READ_AHEAD = 1 << 20  # bytes: smaller layers are read sooner than a thread sta
 class LayerFetch:
     """One layer, and how far it is.
 
-    :param present: it was here before.
+    :param download: ``None`` when its bytes were here before.
     """
 
     def __init__(self, layer: Layer, download: Download | None) -> None:

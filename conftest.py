@@ -6,6 +6,7 @@ pytest_plugins = (
     "fixtures.host",
     "fixtures.engine",
     "fixtures.disk",
+    "fixtures.storage",
     "fixtures.tls",
     "fixtures.tools",
     "fixtures.registry",

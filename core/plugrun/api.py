@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -49,6 +49,7 @@ __all__ = [
     "AlreadyExists",
     "ApiVersion",
     "Attachment",
+    "Changed",
     "ContainerDraft",
     "ContainerView",
     "Drift",
@@ -67,11 +68,15 @@ __all__ = [
     "New",
     "NotFound",
     "PlugrunError",
+    "PoolSpec",
     "SnapshotInfo",
     "SnapshotKind",
     "StorageDriver",
+    "SupportsChanges",
+    "SupportsClone",
     "SupportsGC",
     "SupportsLayerDir",
+    "SupportsQuota",
     "Unavailable",
     "Usage",
     "hookimpl",
@@ -99,6 +104,29 @@ API = ApiVersion(1, 0)
 D = TypeVar("D")
 
 
+class PoolSpec(NamedTuple):
+    """How a storage driver gets a file system of its own in a file: the *pool* of ``plugrun storage create``.
+
+    The core makes the file, attaches it to a loop device, and mounts that on the driver's state directory before it
+    opens the driver, which notices nothing of it.
+
+    :param type: file system type, as for mount(2).
+    :param options: mount options, as in :class:`Mount`.
+    :param make: ``make(file)`` writes the file system into a file that has its full size already.
+    :param grow: ``grow(mount_point)`` makes a mounted one as large as its device, which has just grown.
+    :param smallest: bytes that the file system needs at least.
+
+    ``make`` and ``grow`` raise :class:`plugrun.api.Unavailable` when a program they need is missing, and
+    :class:`plugrun.api.DriverError` when it fails.
+    """
+
+    type: str
+    options: tuple[str, ...]
+    make: Callable[[Path], None]
+    grow: Callable[[Path], None]
+    smallest: int
+
+
 class DriverSpec(typing.NamedTuple, Generic[D]):
     """What a plugin declares about one driver. Building one must be cheap: no heavy import, no system access.
 
@@ -113,6 +141,7 @@ class DriverSpec(typing.NamedTuple, Generic[D]):
     :param api: the API version the plugin was built against; a third party writes the literal.
     :param priority: among usable drivers the highest is the default; ties go to the name first in the alphabet.
     :param supports: capability words shown to users, such as ``"snapshot"``.
+    :param pool: how to make a file system for a storage driver whose state directory is not on one that it can use.
     """
 
     name: str
@@ -122,6 +151,7 @@ class DriverSpec(typing.NamedTuple, Generic[D]):
     api: ApiVersion = API
     priority: int = 0
     supports: frozenset[str] = frozenset()
+    pool: PoolSpec | None = None
 
 
 # --- Storage ---------------------------------------------------------------------------------------------------
@@ -259,6 +289,67 @@ class SupportsLayerDir(Protocol):
 
         :raises AlreadyExists: ``name`` is taken; ``key`` stays as it was.
         :raises NotFound: ``key`` or ``parent`` does not exist.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsClone(Protocol):
+    """A storage driver that copies active snapshots; without it containers in it have no snapshots and no clones."""
+
+    def clone(self, key: str, source: str) -> None:
+        """Make the active snapshot ``key`` a copy of the active snapshot ``source``, on the same parent.
+
+        :pre: nothing writes to ``source`` meanwhile, which may be mounted, and syncfs(2) was called on its mount.
+        :post: the two are independent: each can be written and removed without the other. It survives a power cut.
+            A limit that :class:`SupportsQuota` set is not copied.
+        :raises AlreadyExists: ``key`` is taken.
+        :raises NotFound: ``source`` is not an active snapshot.
+        """
+        ...
+
+
+class Changed(NamedTuple):
+    """A place where an active snapshot may differ from its parent.
+
+    :param path: relative to the root, without a leading ``/``; empty for the root directory itself.
+    :param whole: everything below may differ too; else the entry alone.
+    """
+
+    path: bytes
+    whole: bool = False
+
+
+@runtime_checkable
+class SupportsChanges(Protocol):
+    """A storage driver that knows what changed in a snapshot without looking at every file."""
+
+    def changes(self, key: str) -> Iterable[Changed]:
+        """Yield where the active snapshot ``key`` may differ from its parent, in any order.
+
+        Every difference is covered: an entry that was added, removed or replaced, or whose content, owner, mode, time
+        or extended attributes changed, under each of its names if it has several. Of a directory that is gone its own
+        path is enough; what is in a new one is covered by ``whole`` or by paths of its own. Places that turn out to be
+        equal do no harm but cost time: the core looks at each.
+
+        :pre: as :meth:`SupportsClone.clone`.
+        :raises NotFound: ``key`` is not an active snapshot.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsQuota(Protocol):
+    """A storage driver that can bound what an active snapshot occupies."""
+
+    def limit(self, key: str, size: int) -> None:
+        """Let the active snapshot ``key`` occupy at most ``size`` bytes beyond its parents, from now on.
+
+        Writing more fails with ``EDQUOT`` or ``ENOSPC``. It can be called again with another size, and is forgotten
+        when the snapshot is removed.
+
+        :raises Unavailable: the file system it is on cannot do it; says why, and what would help.
+        :raises NotFound: ``key`` is not an active snapshot.
         """
         ...
 

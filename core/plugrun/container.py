@@ -116,7 +116,9 @@ class ContainerRecord:
     """Everything the engine stores about one container.
 
     :param id: 64 hexadecimal digits.
-    :param storage: name of the storage driver; kept for the container's whole life.
+    :param storage: name of the storage driver, until the container is moved to another one.
+    :param snapshot: key of its active snapshot there. The container's id at first; a rollback and a move make a new
+        one (:func:`plugrun.names.snapshot_key`), so that recording its key is what switches over, all at once.
     :param storage_api: API version of that driver when the container was made, e.g. ``"1.0"``.
     :param network: name of the network driver.
     :param network_target: see :class:`plugrun.api.NetworkRequest`.
@@ -137,6 +139,7 @@ class ContainerRecord:
     network: str
     network_api: str
     runtime: str
+    snapshot: str = ""
     network_target: str | None = None
     storage_options: dict[str, str] = field(default_factory=dict)
     network_options: dict[str, str] = field(default_factory=dict)
@@ -153,6 +156,9 @@ class ContainerRecord:
     monitor_start: int = 0
     boot_id: str = ""
     net_result: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.snapshot = self.snapshot or self.id
 
     @property
     def short_id(self) -> str:

@@ -101,7 +101,7 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
     """
     images = engine.images.list()
     users = engine.containers.images_in_use()
-    records = {record.id: record for record in engine.containers.all()}
+    records = {record.snapshot: record for record in engine.containers.all()}
     layers = None
     if only is not None:
         layers = {name for image in only for name in chain_ids(image.config.diff_ids)}

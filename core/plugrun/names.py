@@ -7,6 +7,9 @@ import re
 
 from plugrun.errors import InvalidArgument
 
+SNAPSHOT_KEY = r"(?P<container>[0-9a-f]{64})(\.[0-9a-f]{8})?\Z"
+VOLUME_KEY = r"volume-[0-9a-f]{32}\Z"
+
 _VALID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z"
 
 _QUALITIES = """
@@ -40,3 +43,16 @@ def suggest() -> str:
 
 def _any_of(words: list[str]) -> str:
     return words[int.from_bytes(os.urandom(4)) % len(words)]
+
+
+def snapshot_key(container_id: str) -> str:
+    """Return a new key for one more snapshot of a container: of its first, named by the id alone, and of all others.
+
+    Whose a snapshot is can be told from its key; one that no record has is a leftover (:data:`SNAPSHOT_KEY`).
+    """
+    return f"{container_id}.{os.urandom(4).hex()}"
+
+
+def volume_key() -> str:
+    """Return a new key for a volume's snapshot in a storage driver."""
+    return f"volume-{os.urandom(16).hex()}"

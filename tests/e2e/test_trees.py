@@ -15,13 +15,11 @@ from images.layers import directory, layer
 from images.sparse_files import old_sparse
 from plugrun.engine import Engine
 from plugrun.lifecycle.create import unpacked
-from plugrun.manager import load
 from plugrun.paths import Paths
 from plugrun.testing import mounted
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not installed")]
 
-DRIVERS = sorted(load().storage)
 
 LEGAL = {
     # An empty value removes a record (POSIX, pax), says Go's tar reader, which Docker and Podman have as well; GNU tar
@@ -78,17 +76,8 @@ def by_umoci(layout, once):
     return lambda name: once("umoci", name, lambda place: tool(*unpack, f"{layout(name)}:{name}", place))
 
 
-@pytest.fixture(params=DRIVERS)
-def storage(request, private_root):
-    """The name of a storage driver that works here."""
-    reason = load().storage[request.param].reason(private_root.root / "storage" / request.param)
-    if reason:
-        pytest.skip(reason)
-    return request.param
-
-
 @pytest.fixture(params=["load", "pull"])
-def bring(request, plugrun, storage, plain_registry):
+def bring(request, storage, plugrun, plain_registry):
     """Get the image of a layout into the store; return what it is called there."""
 
     def bring_in(layout, name):
@@ -115,7 +104,7 @@ def opened(plugrun):
 
 
 @pytest.mark.parametrize("image", EXPECTED)
-def test_the_same_tree_as_umoci(plugrun, storage, bring, layout, by_umoci, image):
+def test_the_same_tree_as_umoci(storage, plugrun, bring, layout, by_umoci, image):
     name = bring(layout(image), image)
     with root_of_container(plugrun, storage, name) as root:
         found = trees.differences(trees.survey(root), trees.survey(by_umoci(image)))
@@ -130,7 +119,7 @@ class OntoParents:
             setattr(self, name, getattr(driver, name))
 
 
-def test_the_same_tree_as_umoci_onto_parents(plugrun, storage, layout, by_umoci):
+def test_the_same_tree_as_umoci_onto_parents(storage, plugrun, layout, by_umoci):
     plugrun("load", "-i", str(layout("nasty"))).ok()
     with opened(plugrun) as engine:
         driver = OntoParents(engine.storage(storage, {}))
@@ -140,7 +129,7 @@ def test_the_same_tree_as_umoci_onto_parents(plugrun, storage, layout, by_umoci)
     assert {(one.name, one.fact) for one in found} == LEGAL, "\n".join(map(str, found))
 
 
-def test_where_umoci_is_not_followed(plugrun, storage, layout):
+def test_where_umoci_is_not_followed(storage, plugrun, layout):
     plugrun("load", "-i", str(layout("nasty"))).ok()
     with root_of_container(plugrun, storage, "nasty") as root:
         assert os.getxattr(root / "meta/empty-value", "user.empty") == b""
@@ -151,7 +140,7 @@ def test_where_umoci_is_not_followed(plugrun, storage, layout):
         assert full == {"zeros", "empty"}
 
 
-def test_old_sparse_files_are_as_gnu_tar_unpacks_them(plugrun, storage, tmp_path):
+def test_old_sparse_files_are_as_gnu_tar_unpacks_them(storage, plugrun, tmp_path):
     """The form that umoci does not know, and that GNU tar still writes when not asked for POSIX's."""
     files = [old_sparse(*nasty.PIECES, b"pieces"), old_sparse(*nasty.SCATTERED, b"scattered")]
     archive = layer(directory(b"./"), *files)

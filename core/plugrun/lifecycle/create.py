@@ -84,7 +84,7 @@ def create(
             _add(engine, record, fixed=request.name is not None)
             undo.push("the container's record and layer", lambda: remove_locked(engine, record))
             ensure_private(engine.paths.container(container_id))
-            driver.prepare(container_id, parent)
+            driver.prepare(record.snapshot, parent)
             record.status = Status.CREATED
             engine.containers.update(record)
     engine.notify(Event.CREATED, record)

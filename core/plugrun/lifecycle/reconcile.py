@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from plugrun import locks
 from plugrun.container import ContainerRecord, Status
 from plugrun.lifecycle.end import end_locked
+from plugrun.lifecycle.pause import let_go, mark_of
 from plugrun.lifecycle.remove import remove_locked
 from plugrun.lifecycle.state import is_running
 
@@ -27,14 +28,16 @@ def reconcile(engine: Engine) -> None:
     A container that cannot be settled is warned about and left for the next time; others are not affected.
     """
     for record in engine.containers.all(*_UNSETTLED):
-        if is_running(record):
+        if is_running(record) and not mark_of(engine, record).exists():
             continue
         lock = locks.try_acquire(engine.paths.lock(record.id))
         if lock is None:
             continue  # somebody is at work on it
         try:
             current = engine.containers.get(record.id)
-            if current is not None and not is_running(current):
+            if current is not None and is_running(current):
+                let_go(engine, current)
+            elif current is not None:
                 _settle(engine, current)
         except Exception as error:  # noqa: BLE001 - one broken container must not stop the others
             engine.warn(f"container {record.name} is left {record.status}: {error}")

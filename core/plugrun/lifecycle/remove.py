@@ -42,7 +42,7 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
     record.status = Status.REMOVING
     engine.containers.update(record)
     try:
-        engine.storage(record.storage, record.storage_options).remove(record.id)
+        engine.storage(record.storage, record.storage_options).remove(record.snapshot)
     except NotFound as error:
         if record.storage not in engine.plugins.storage:
             raise error from None  # the driver is gone, not the layer

@@ -94,7 +94,7 @@ class Rootfs:
     def acquire(self, at: Starting) -> None:
         """Mount what the driver says."""
         driver = at.engine.storage(at.record.storage, at.record.storage_options)
-        mounts.mount_all(driver.mounts(at.record.id), str(at.engine.paths.rootfs(at.record.id)))
+        mounts.mount_all(driver.mounts(at.record.snapshot), str(at.engine.paths.rootfs(at.record.id)))
 
     def release(self, at: Starting) -> None:
         """Unmount it."""

@@ -17,12 +17,12 @@ from typing import Any
 from plugrun.errors import Unavailable
 from plugrun.paths import sync_directory
 
-SCHEMA_VERSION = 1
 _BUSY_SECONDS = 60.0
 _EXITS_KEPT = 1000
 
-_SCHEMA = f"""
-BEGIN;
+# Each brings the schema to its number, from the one before; what has been released is never changed.
+_MIGRATIONS = (
+    f"""
 CREATE TABLE containers (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -39,9 +39,27 @@ CREATE TABLE exits (
 CREATE TRIGGER exits_bounded AFTER INSERT ON exits BEGIN
     DELETE FROM exits WHERE sequence <= NEW.sequence - {_EXITS_KEPT};
 END;
-PRAGMA user_version = {SCHEMA_VERSION};
-COMMIT;
-"""  # noqa: S608 - only our own numbers go in
+""",  # noqa: S608 - only our own numbers go in
+    """
+CREATE TABLE snapshots (
+    key TEXT PRIMARY KEY,
+    container_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    storage TEXT NOT NULL,
+    created REAL NOT NULL,
+    ready INTEGER NOT NULL,
+    UNIQUE (container_id, name)
+) STRICT;
+CREATE TABLE volumes (
+    name TEXT PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    storage TEXT NOT NULL,
+    ready INTEGER NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+""",
+)
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 class Database:
@@ -107,7 +125,10 @@ class Database:
             self._create()
         connection = self._connect(self._path)
         try:
-            self._check_version(connection.execute("PRAGMA user_version").fetchone()[0])
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            self._check_version(version)
+            if version < SCHEMA_VERSION:
+                _migrate(connection)
         except BaseException:
             connection.close()
             raise
@@ -136,7 +157,7 @@ class Database:
             os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             with contextlib.closing(self._connect(new)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_SCHEMA)
+                _migrate(connection)
             with contextlib.suppress(FileExistsError):
                 os.link(new, self._path)
         except OSError as error:
@@ -156,3 +177,28 @@ class Database:
                 f"the state database {self._path} cannot be used: {error}",
                 hint="is its disk full or read-only? 'plugrun doctor' shows more",
             ) from error
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the schema up to date, in one transaction; another process may be doing the same."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for script in _MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {max(version, SCHEMA_VERSION)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; executescript() would commit our transaction first."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

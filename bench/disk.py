@@ -15,17 +15,24 @@ from engines import output
 SIZE = 16 << 30  # bytes; only what is written takes room
 
 
+MAKE = {
+    # Inode tables are zero in a new file: nothing needs to be initialised while engines are measured.
+    "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+OPTIONS = {"ext4": "loop,noinit_itable", "btrfs": "loop"}
+
+
 @contextlib.contextmanager
-def new(place: Path) -> Iterator[Path]:
-    """Yield an empty ext4 as mkfs makes it; it is gone at the end."""
-    file = place.with_name(place.name + ".ext4")
+def new(place: Path, kind: str = "ext4") -> Iterator[Path]:
+    """Yield an empty file system as mkfs makes it; it is gone at the end."""
+    file = place.with_name(f"{place.name}.{kind}")
     with file.open("wb") as stream:
         stream.truncate(SIZE)
     try:
-        # Inode tables are zero in a new file: nothing needs to be initialised while engines are measured.
-        output(["mkfs.ext4", "-q", "-E", "lazy_itable_init=1,lazy_journal_init=1", str(file)])
+        output([*MAKE[kind], str(file)])
         place.mkdir()
-        output(["mount", "-o", "loop,noinit_itable", str(file), str(place)])
+        output(["mount", "-o", OPTIONS[kind], str(file), str(place)])
         try:
             yield place
         finally:

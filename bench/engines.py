@@ -32,6 +32,7 @@ class Engine:
     network_option: str = "--network"
     pull_options: tuple[str, ...] = ()
     daemon: int | None = None  # its process id
+    storage: str = "overlay"
 
     @property
     def title(self) -> str:
@@ -61,10 +62,11 @@ def installed(work: Path) -> Iterator[list[Engine]]:
         yield engines
 
 
-def plugrun(work: Path) -> Engine:
+def plugrun(work: Path, storage: str = "overlay") -> Engine:
     program, store = str(Path(sys.executable).with_name("plugrun")), work / "plugrun"
-    argv = (program, "--root", str(store), "--runroot", "/run/bench-plugrun", "--runtime", "crun")
-    return Engine("plugrun", argv, output([program, "--version"]).split()[-1], store, network_option="--net")
+    argv = (program, "--root", str(store), "--runroot", f"/run/bench-plugrun-{storage}", "--runtime", "crun")
+    version = output([program, "--version"]).split()[-1]
+    return Engine("plugrun", (*argv, "--storage", storage), version, store, network_option="--net", storage=storage)
 
 
 def podman(work: Path) -> Engine:

@@ -150,10 +150,10 @@ def _small_layer(source: Source, layer: Layer, number: int) -> None:
 
 def many_files(source: Source) -> Iterator[Callable[[Layer], None]]:
     """One layer of 50,000 files in 2,500 directories, 2 kB each on average."""
-    yield lambda layer: _many_files(source, layer)
+    yield lambda layer: fill_many_files(source, layer)
 
 
-def _many_files(source: Source, layer: Layer) -> None:
+def fill_many_files(source: Source, layer: Layer) -> None:
     for top in range(50):
         layer.directory(f"package{top}")
         for below in range(49):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from plugrun.api import (
     AlreadyExists,
+    Changed,
     FailedPrecondition,
     Mount,
     NotFound,
@@ -16,7 +17,7 @@ from plugrun.api import (
     SnapshotKind,
     Usage,
 )
-from plugrun_storage_btrfs import items, subvolumes
+from plugrun_storage_btrfs import differences, items, subvolumes
 from plugrun_storage_btrfs.durable import commit_transaction, sync_data
 from plugrun_storage_btrfs.layout import ACTIVE, COMMITTED, KINDS, VIEW, Layout
 
@@ -129,7 +130,7 @@ class BtrfsDriver:
     def close(self) -> None:
         """Let go of nothing: between calls the driver holds nothing open."""
 
-    # --- SupportsClone and SupportsGC --------------------------------------------------------------------------------
+    # --- SupportsClone, SupportsChanges and SupportsGC ---------------------------------------------------------------
 
     def clone(self, key: str, source: str) -> None:
         """Copy an active snapshot, whatever its size: :meth:`plugrun.api.SupportsClone.clone`."""
@@ -142,6 +143,20 @@ class BtrfsDriver:
         with layout.reported():
             commit_transaction(layout.state_dir)
 
+    def changes(self, key: str) -> Iterable[Changed]:
+        """Yield where an active snapshot may differ from its parent: :meth:`plugrun.api.SupportsChanges.changes`."""
+        self._check_active(key)
+        parent = self._layout.parent(ACTIVE, key)
+        return self._changes(key, parent) if parent else [Changed(b"", whole=True)]
+
+    def _changes(self, key: str, parent: str) -> Iterator[Changed]:
+        layout = self._layout
+        below = layout.fs(COMMITTED, parent)
+        with layout.reported():
+            subvolumes.freeze(below)
+            with layout.frozen(ACTIVE, key) as copy:
+                yield from differences.changes(copy, layout.fs(ACTIVE, key), below)
+
     def gc(self, _valid: frozenset[str]) -> None:
         """Delete what crashes left, which :meth:`walk` does not show, and end what they interrupted."""
         layout = self._layout
@@ -150,6 +165,7 @@ class BtrfsDriver:
                 for key in os.listdir(layout.path(kind)):
                     if layout.place(key) is None:  # whoever was making it held the lock that is now ours
                         layout.delete(key)
+            layout.delete_copies()
             for name in os.listdir(layout.path(COMMITTED)):
                 subvolumes.freeze(layout.fs(COMMITTED, name))
 

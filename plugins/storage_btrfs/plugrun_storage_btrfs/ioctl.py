@@ -27,6 +27,7 @@ _BUFFER = 65536
 _MAX_U64, _MAX_U32 = 2**64 - 1, 2**32 - 1
 
 _INO_PATH_ARGS = struct.Struct("<QQ32xQ")  # inum, size, fspath
+_NAMES = 4096
 _CONTAINER = struct.Struct("<IIII")  # struct btrfs_data_container: bytes left and missing, elements there and missed
 
 _SEND_ARGS = struct.Struct("<qQQQQI28x")  # send_fd, clone_sources_count, clone_sources, parent_root, flags, version
@@ -78,10 +79,10 @@ def paths_of_inode(descriptor: int, number: int) -> list[bytes]:
     """Return all names of an inode, relative to its subvolume's root directory.
 
     :param descriptor: a directory in the subvolume.
-    :raises OSError: ``ENOENT``, it has none; ``EOVERFLOW``, its names do not fit into 64 KiB.
+    :raises OverflowError: they do not fit into 4 KiB, which is as much as the kernel tells.
     """
-    container = ctypes.create_string_buffer(_BUFFER)
-    fcntl.ioctl(descriptor, _INO_PATHS, _INO_PATH_ARGS.pack(number, _BUFFER, ctypes.addressof(container)))
+    container = ctypes.create_string_buffer(_NAMES)
+    fcntl.ioctl(descriptor, _INO_PATHS, _INO_PATH_ARGS.pack(number, _NAMES, ctypes.addressof(container)))
     _, _, count, missed = _CONTAINER.unpack_from(container)
     if missed:
         raise OverflowError(f"inode {number} has more names than fit")

@@ -94,12 +94,39 @@ class Layout:
         :pre: the lock is held, and nothing stands on it.
         :raises DriverError: something in it cannot be deleted; it stays a snapshot until the next attempt.
         """
+        self.delete_copies(key)
         directories = [path for path in (self.path(place, key) for place in KINDS) if os.path.isdir(path)]
         for directory in directories:
             for part in ("fs", _HALF_MADE, "parent"):  # by the first of them it is gone
                 _delete_part(f"{directory}/{part}")
             os.rmdir(directory)
         return bool(directories)
+
+    @contextlib.contextmanager
+    def frozen(self, place: str, key: str) -> Iterator[str]:
+        """Have a read-only copy of a snapshot for the duration of a block, in which the lock must not be held."""
+        copy = self.path(SENDING, f"{key}@{os.urandom(4).hex()}")  # "@" is in no key
+        with self.locked():
+            subvolumes.freeze_copy(self.fs(place, key), copy)
+            used = _hold(copy)
+        try:
+            yield copy
+        finally:
+            with self.locked():
+                os.close(used)
+                subvolumes.delete(copy)
+
+    def delete_copies(self, key: str | None = None) -> None:
+        """Delete the copies of a snapshot, or of all, that nobody uses any more.
+
+        :pre: the lock is held.
+        """
+        for entry in os.listdir(self.path(SENDING)):
+            if key in {None, entry.partition("@")[0]}:
+                copy = self.path(SENDING, entry)
+                with contextlib.suppress(BlockingIOError):
+                    os.close(_hold(copy, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                    subvolumes.delete(copy)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -128,6 +155,17 @@ class Layout:
                 f"cannot change the layers in {self.state_dir}: {error.strerror}",
                 hint="see whether its btrfs is full (btrfs filesystem usage), read-only, or reporting errors (dmesg)",
             ) from error
+
+
+def _hold(copy: str, how: int = fcntl.LOCK_SH) -> int:
+    """Lock a copy against deletion, or for it; closing the descriptor that is returned unlocks it."""
+    descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _delete_part(path: str) -> None:

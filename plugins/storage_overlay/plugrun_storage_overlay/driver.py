@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from plugrun.api import (
     AlreadyExists,
+    Changed,
     FailedPrecondition,
     InvalidArgument,
     Mount,
@@ -17,6 +18,7 @@ from plugrun.api import (
     SnapshotKind,
     Usage,
 )
+from plugrun_storage_overlay.changes import changes
 from plugrun_storage_overlay.durable import sync_directory, sync_file_system
 from plugrun_storage_overlay.layout import ACTIVE, COMMITTED, LAYERS, STAGING, TRASH, VIEW, Layout
 from plugrun_storage_overlay.tree import measure
@@ -178,6 +180,16 @@ class OverlayDriver:
                 self._check_free(key)
                 os.rename(staging, layout.path(ACTIVE, key))
                 sync_directory(layout.path(ACTIVE))
+
+    # --- SupportsChanges ---------------------------------------------------------------------------------------------
+
+    def changes(self, key: str) -> Iterable[Changed]:
+        """Yield where an active snapshot may differ from its parent: all that is in its upper directory."""
+        if self._layout.place(key) != ACTIVE:
+            raise NotFound(f"no active snapshot {key!r}")
+        if self._layout.parent(ACTIVE, key) is None:
+            return [Changed(b"", whole=True)]
+        return changes(self._layout.path(ACTIVE, key, "fs"))
 
     # --- Steps ------------------------------------------------------------------------------------------------------
 

@@ -74,6 +74,7 @@ class ContainerConfig(NamedTuple):
     :param ulimits: resource name without ``RLIMIT_`` in lower case → (soft, hard).
     :param shm_size: bytes of ``/dev/shm``.
     :param stop_timeout: seconds between the stop signal and SIGKILL.
+    :param storage_size: bytes that the writable layer may occupy; ``None`` for no limit (:mod:`plugrun.quota`).
     """
 
     image: str
@@ -98,6 +99,7 @@ class ContainerConfig(NamedTuple):
     stop_signal: str = DEFAULT_STOP_SIGNAL
     stop_timeout: int = DEFAULT_STOP_TIMEOUT
     auto_remove: bool = False
+    storage_size: int | None = None
 
 
 class Status(enum.StrEnum):

@@ -31,6 +31,7 @@ class ContainerRequest(NamedTuple):
 
     :param entrypoint: replaces the image's, and then the image's command does not apply; ``()`` clears it.
     :param storage: name of a storage driver.
+    :param storage_size: bytes that the container may write.
     :param network: a ``--net`` value, e.g. ``"none"`` or ``"container:web"``.
     :param runtime: name or absolute path of an OCI runtime.
     """
@@ -59,6 +60,7 @@ class ContainerRequest(NamedTuple):
     auto_remove: bool = False
     storage: str | None = None
     storage_options: Mapping[str, str] = MappingProxyType({})
+    storage_size: int | None = None
     network: str | None = None
     network_options: Mapping[str, str] = MappingProxyType({})
     runtime: str | None = None
@@ -107,6 +109,7 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
         stop_signal=request.stop_signal or defaults.stop_signal or DEFAULT_STOP_SIGNAL,
         stop_timeout=DEFAULT_STOP_TIMEOUT if request.stop_timeout is None else request.stop_timeout,
         auto_remove=request.auto_remove,
+        storage_size=request.storage_size,
     )
 
 

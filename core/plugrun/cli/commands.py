@@ -56,6 +56,9 @@ _CONTAINER = {
     "diff": Entry("diff:diff", LOOK),
     "logs": Entry("logs:logs", LOOK),
     "inspect": Entry("inspect:inspect_container", LOOK),
+    "rollback": Entry("branch:rollback", RUN),
+    "clone": Entry("branch:clone", RUN),
+    "move": Entry("move:move", RUN),
 }
 GROUPS: Mapping[str, Group] = {
     "container": Group(
@@ -78,6 +81,10 @@ GROUPS: Mapping[str, Group] = {
             "rm": Entry("rmi:rm"),
             "prune": Entry("prune:prune"),
         },
+    ),
+    "snapshot": Group(
+        "Keep what containers have written.",
+        {"create": Entry("snapshot:create"), "ls": Entry("snapshot:ls"), "rm": Entry("snapshot:rm")},
     ),
     "system": Group("Look at the engine as a whole.", {"df": Entry("df:df"), "info": Entry("system:info")}),
     "manifest": Group("Look at registries' manifests.", {"inspect": Entry("manifest:inspect")}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from plugrun import validate
+from plugrun import quota, validate
 from plugrun.cli import parse
 from plugrun.cli.params import option
 from plugrun.container import Resources
@@ -36,7 +36,7 @@ class ContainerOptions(NamedTuple):
     storage: Annotated[str | None, option("--storage", help="Storage driver.", metavar="DRIVER", panel=DRIVERS)] = None
     storage_opt: Annotated[
         list[str] | None,
-        option("--storage-opt", help="Option of the storage driver.", metavar="KEY=VALUE", panel=DRIVERS),
+        option("--storage-opt", help="Size limit, or the driver's own option.", metavar="size=BYTES", panel=DRIVERS),
     ] = None
     net: Annotated[
         str | None, option("--net", "--network", help="Network driver.", metavar="NETWORK", panel=DRIVERS)
@@ -121,6 +121,7 @@ class ContainerOptions(NamedTuple):
         """
         for value in (image, *command, *self):
             parse.check_text(value)
+        storage_size, storage_options = quota.take(parse.driver_options(self.storage_opt or [], "--storage-opt"))
         return ContainerRequest(
             image=image,
             command=command,
@@ -147,7 +148,8 @@ class ContainerOptions(NamedTuple):
             stop_timeout=self.stop_timeout,
             auto_remove=auto_remove,
             storage=self.storage or common.storage,
-            storage_options=parse.driver_options(self.storage_opt or [], "--storage-opt"),
+            storage_options=storage_options,
+            storage_size=storage_size,
             network=self.net or common.net,
             network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
             runtime=self.runtime or common.runtime,

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from plugrun import mounts, names
+from plugrun import mounts, names, quota
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import AlreadyExists
 from plugrun.lifecycle.remove import remove_locked
@@ -43,6 +43,7 @@ def create(
     :raises AlreadyExists: the name is taken.
     :raises InvalidArgument: an unknown capability, an unusable seccomp profile.
     :raises FailedPrecondition: the image is for another machine.
+    :raises Unavailable: a driver does not work here, or the storage driver cannot limit the size.
     """
     from plugrun.api import Event, Host
     from plugrun.images import platform
@@ -64,6 +65,7 @@ def create(
     hostname = os.uname().nodename if on_host else container_id[:12]
     config = _shaped(engine, request, merge(request, image, hostname=hostname))
     driver = engine.storage(storage.spec.name, request.storage_options)
+    quota.check(driver, config.storage_size)
     with unpacked(engine, image, driver, progress=progress) as parent:
         record = ContainerRecord(
             id=container_id,
@@ -85,6 +87,7 @@ def create(
             undo.push("the container's record and layer", lambda: remove_locked(engine, record))
             ensure_private(engine.paths.container(container_id))
             driver.prepare(record.snapshot, parent)
+            quota.apply(driver, record.snapshot, config.storage_size)
             record.status = Status.CREATED
             engine.containers.update(record)
     engine.notify(Event.CREATED, record)

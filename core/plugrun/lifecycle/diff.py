@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -85,8 +84,4 @@ def places(engine: Engine, record: ContainerRecord, own: Path) -> Sequence[Chang
 
 def sync(tree: Path) -> None:
     """Have the file system that is mounted at a place write down what it holds in memory: syncfs(2)."""
-    descriptor = os.open(tree, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        linux.syncfs(descriptor)
-    finally:
-        os.close(descriptor)
+    linux.syncfs(str(tree))

@@ -50,6 +50,18 @@ def umount(target: str, flags: int = 0) -> None:
     _check(_libc.umount2(os.fsencode(target), flags), target)
 
 
+def syncfs(directory: str) -> None:
+    """Call syncfs(2): write everything in the file system of a directory to its device.
+
+    :raises OSError: as open(2) and syncfs(2): data written before could not be stored.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(descriptor), directory)
+    finally:
+        os.close(descriptor)
+
+
 def unshare(flags: int) -> None:
     """Call unshare(2) for the calling thread.
 

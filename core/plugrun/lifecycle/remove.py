@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
 
 
-def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> None:
+def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container.
 
     :param force: kill it first if it runs.
+    :param volumes: remove the volumes too that nobody named and only it uses.
     :raises FailedPrecondition: it runs, and ``force`` was not given.
     """
     if force and is_running(record):
@@ -30,6 +31,7 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> N
                 hint=f"stop it first: plugrun stop {record.name}; or kill and remove it: plugrun rm -f {record.name}",
             )
         if current is not None:
+            current.volumes_too |= volumes
             remove_locked(engine, current)
 
 
@@ -39,6 +41,8 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
 
     if record.status in {Status.RUNNING, Status.STARTING}:
         end_locked(engine, record)
+    if record.config.auto_remove or record.status is Status.CREATING:  # nobody has seen what is half made
+        record.volumes_too = True
     record.status = Status.REMOVING
     engine.containers.update(record)
     try:
@@ -46,6 +50,10 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
     except NotFound as error:
         if record.storage not in engine.plugins.storage:
             raise error from None  # the driver is gone, not the layer
+    if record.volumes_too and record.config.volumes:
+        from plugrun.volumes import remove_anonymous
+
+        remove_anonymous(engine, record)
     import shutil
 
     shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)

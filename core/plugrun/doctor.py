@@ -87,7 +87,10 @@ def _security() -> Iterator[Check]:
 
 def _leftovers(engine: Engine) -> Iterator[Check]:
     """Mounts, namespaces and snapshots that belong to no container."""
-    from plugrun import mounts
+    from functools import partial
+
+    from plugrun import mounts, used_storage
+    from plugrun.orphans import orphans
 
     try:
         known = {record.id for record in engine.containers.all()}
@@ -103,5 +106,9 @@ def _leftovers(engine: Engine) -> Iterator[Check]:
     ]
     for point in stray:
         yield Check("warn", "leftover mount", f"{point} belongs to no container: umount it")
-    if not stray:
+    left = sum(map(len, used_storage.each(engine, partial(orphans, engine), "could not be looked into").values()))
+    if left:
+        what = "1 snapshot belongs" if left == 1 else f"{left} snapshots belong"
+        yield Check("warn", "leftover snapshots", f"{what} to no container or volume: plugrun image prune")
+    if not stray and not left:
         yield Check("ok", "leftovers", "none")

@@ -12,6 +12,7 @@ from plugrun import locks
 from plugrun.reserve import Reserve
 from plugrun.state.containers import ContainerStore
 from plugrun.state.database import Database
+from plugrun.state.snapshots import SnapshotStore
 
 if TYPE_CHECKING:
     from plugrun.api import ContainerView, Event, NetworkDriver, StorageDriver
@@ -41,6 +42,7 @@ class Engine:
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
         self.containers = ContainerStore(self._database)
+        self.snapshots = SnapshotStore(self._database)
 
     def close(self) -> None:
         """Let go of the database and the drivers."""

@@ -1,4 +1,4 @@
-"""Container names: which are allowed, and a readable one for those who give none."""
+"""Names of containers and their snapshots: which are allowed, and a readable one for those who give none."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ stork swift tern thrush walnut willow wren yew
 """
 
 
-def check(name: str) -> str:
-    """Return ``name`` if it can name a container.
+def check(name: str, what: str = "container") -> str:
+    """Return ``name`` if it can name a container, or something else of the user's.
 
+    :param what: what it is to name, for the message.
     :raises InvalidArgument: it cannot; says which characters may.
     """
     if not re.match(_VALID, name):
         raise InvalidArgument(
-            f"{name!r} cannot be a container name",
+            f"{name!r} cannot be a {what} name",
             hint="use 2 to 128 of a-z A-Z 0-9 _ . - and begin with a letter or digit",
         )
     return name

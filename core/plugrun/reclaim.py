@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plugrun import mounts, used_storage
+from plugrun.orphans import remove_orphans
 from plugrun.unneeded import remove_leftovers, remove_unused
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def free_layers(engine: Engine, *, measure: bool = False) -> int:
                 sizes[name] = driver.usage(name).size
 
         remove_leftovers(driver, lock_dir=locks, staging=staging, unmount=lambda at: mounts.unmount(str(at)))
+        remove_orphans(engine, driver)
         removed = remove_unused(driver, engine.images.list, lock_dir=locks, measure=note)
         return sum(sizes.get(name, 0) for name in removed)
 

@@ -451,7 +451,7 @@ def test_a_link_in_a_layout_directory_cannot_reach_out_of_it(store, tmp_path):
 
 
 def test_an_outer_bomb_ends_at_the_cap(store, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(compression, "_RATIO_FREE", 8 << 20)
+    monkeypatch.setattr(compression, "RATIO_FREE", 8 << 20)
     (tmp_path / "a").write_bytes(gzip.compress(archives.tar({"a": bytes(16 << 20)})))
     with pytest.raises(InvalidArgument, match="more than 200 times its size"):
         store.load(str(tmp_path / "a"))
@@ -459,7 +459,7 @@ def test_an_outer_bomb_ends_at_the_cap(store, root, tmp_path, monkeypatch):
 
 
 def test_a_layer_bomb_ends_at_the_cap(store, root, tmp_path, monkeypatch):
-    monkeypatch.setattr(compression, "_RATIO_FREE", 8 << 20)
+    monkeypatch.setattr(compression, "RATIO_FREE", 8 << 20)
     parts = Parts([archives.layer({"a": bytes(16 << 20)})], packed=gzipped)
     with pytest.raises(InvalidArgument, match="more than 200 times its size"):
         store.load(archives.write_tar(tmp_path / "a", parts.docker()))

@@ -51,8 +51,14 @@ _CONTAINER = {
     "rm": Entry("control:rm", RUN),
     "exec": Entry("exec:exec_", RUN, command_last=True),
     "attach": Entry("attach:attach", RUN),
+    "commit": Entry("commit:commit", RUN),
+    "export": Entry("export:export", RUN),
+    "diff": Entry("diff:diff", LOOK),
     "logs": Entry("logs:logs", LOOK),
     "inspect": Entry("inspect:inspect_container", LOOK),
+    "rollback": Entry("branch:rollback", RUN),
+    "clone": Entry("branch:clone", RUN),
+    "move": Entry("move:move", RUN),
 }
 GROUPS: Mapping[str, Group] = {
     "container": Group(
@@ -75,6 +81,10 @@ GROUPS: Mapping[str, Group] = {
             "rm": Entry("rmi:rm"),
             "prune": Entry("prune:prune"),
         },
+    ),
+    "snapshot": Group(
+        "Keep what containers have written.",
+        {"create": Entry("snapshot:create"), "ls": Entry("snapshot:ls"), "rm": Entry("snapshot:rm")},
     ),
     "system": Group("Look at the engine as a whole.", {"df": Entry("df:df"), "info": Entry("system:info")}),
     "volume": Group(

@@ -82,7 +82,9 @@ def wait(common: Globals, names: _Names) -> int:
 def rm(
     common: Globals,
     names: _Names,
-    force: Annotated[bool, option("--force", "-f", help="Kill them first if they run.")] = False,
+    force: Annotated[
+        bool, option("--force", "-f", help="Kill them first if they run; remove their snapshots too.")
+    ] = False,
     volumes: Annotated[bool, option("--volumes", "-v", help="Remove their anonymous volumes too.")] = False,
 ) -> int:
     """Remove containers."""

@@ -123,6 +123,11 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         },
         "Image": record.config.image_id,
         "Driver": record.storage,
+        "SnapshotKey": record.snapshot,
+        "Snapshots": [
+            {"Name": saved.name, "Created": text.timestamp(saved.created), "Key": saved.key}
+            for saved in opened.snapshots.of(record.id)
+        ],
         "Runtime": record.runtime,
         "HostConfig": _host_config(record),
         "Mounts": _mounts(opened, record.config),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PREFIX = 10  # bytes that :func:`detect` needs
 MAX_BYTES = 256 << 30
 _MAX_RATIO = 200  # real layers stay below 30; deflate reaches 1:1032 and xz 1:6700 on zeros
-_RATIO_FREE = 1 << 30  # bytes that may be as compressible as they like
+RATIO_FREE = 1 << 30  # bytes that may be as compressible as they like
 _CHUNK = 64 << 10
 _OUT = 256 << 10
 
@@ -202,5 +202,5 @@ class _Decompressed(io.RawIOBase):
         self._given += length
         if self._given > self._max_bytes:
             raise InvalidArgument(f"{self._what} expands to more than {self._max_bytes} bytes")
-        if self._given > _RATIO_FREE and self._given > self._taken * _MAX_RATIO:
+        if self._given > RATIO_FREE and self._given > self._taken * _MAX_RATIO:
             raise InvalidArgument(f"{self._what} expands to more than {_MAX_RATIO} times its size")

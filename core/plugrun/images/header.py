@@ -13,7 +13,7 @@ from plugrun.errors import InvalidArgument
 from plugrun.images.blocks import BLOCK
 from plugrun.tuples import NamedTuple
 
-_FORMAT: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
+FORMAT: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s155s12x")
 _USTAR: Final = b"ustar\0"
 _GNU: Final = b"ustar  \0"
 _FAR: Final = 1 << 53  # seconds: no time stamp is further away, and floats still count them
@@ -70,7 +70,7 @@ def parse(block: bytes) -> Header:
 
     :raises InvalidArgument: the checksum is wrong.
     """
-    header = Header._make(_FORMAT.unpack(block))
+    header = Header._make(FORMAT.unpack(block))
     if not _checksum_holds(block, header.checksum):
         raise InvalidArgument("the checksum of a tar header is wrong")
     return header

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from plugrun import paths
 from plugrun.errors import InvalidArgument, Unavailable
 from plugrun.images import layout
+from plugrun.images.digest import hasher
 from plugrun.images.document import MAX_SIZE
 from plugrun.images.streams import CHUNK, LayerStream, Tee, Verified, open_layer
 
@@ -34,6 +35,31 @@ class Blob:
 
     digest: str
     size: int
+
+
+class BlobWriter:
+    """A blob whose bytes are made here."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._hash = hasher("sha256")
+        self._size = 0
+
+    @property
+    def blob(self) -> Blob:
+        """What has been written."""
+        return Blob(f"sha256:{self._hash.hexdigest()}", self._size)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes, all of them.
+
+        :raises OSError: the store is full.
+        """
+        left = memoryview(data)
+        self._hash.update(left)
+        self._size += len(left)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
 
 
 class Ingest:
@@ -83,6 +109,18 @@ class Ingest:
             os.close(descriptor)
         path.rename(self.path(added.digest))
         return added
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[BlobWriter]:
+        """Have a new blob to be written for a block; it is kept if the block succeeds."""
+        path = self._directory / f"new-{os.urandom(8).hex()}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            writer = BlobWriter(descriptor)
+            yield writer
+        finally:
+            os.close(descriptor)
+        path.rename(self.path(writer.blob.digest))
 
     def adopt(self, path: Path, digest: str) -> None:
         """Take over a file of the store's file system that holds a blob.

@@ -76,10 +76,26 @@ def drop_xattrs(fd: int) -> None:
         os.removexattr(fd, name)
 
 
-def _allowed_of(fd: int) -> list[str]:
+def read_xattrs(file: int | bytes) -> dict[str, bytes]:
+    """Return the extended attributes of a file that a layer may carry, see :func:`is_allowed`.
+
+    :param file: a descriptor, or a path whose last component is not followed.
+    :raises OSError: the kernel refused; that one is gone meanwhile is fine.
+    """
+    found = {}
+    for name in _allowed_of(file):
+        try:
+            found[name] = os.getxattr(file, name, follow_symlinks=isinstance(file, int))
+        except OSError as error:
+            if error.errno != errno.ENODATA:
+                raise
+    return found
+
+
+def _allowed_of(file: int | bytes) -> list[str]:
     """Return the names of the attributes that layers have set."""
     try:
-        return list(filter(is_allowed, os.listxattr(fd)))
+        return list(filter(is_allowed, os.listxattr(file, follow_symlinks=isinstance(file, int))))
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return []

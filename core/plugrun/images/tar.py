@@ -15,6 +15,7 @@ from plugrun.images import pax, sparse
 from plugrun.images.blocks import BLOCK, Data, Source
 from plugrun.images.entry import DEFAULT_LIMITS, Entry, EntryType, Limits, refuse
 from plugrun.images.header import Header, octal, parse, repeated_octal, string
+from plugrun.images.whiteout import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +166,8 @@ class _Reader:
             if len(text) > self._limits.name:
                 raise refuse(name, f"a name or link target of more than {self._limits.name} bytes")
         longest = self._limits.component
-        if len(name) > longest and max(map(len, name.split(b"/"))) > longest:
+        # The name of a whiteout may be longer than that of what it hides.
+        if len(name) > longest and max(len(part.removeprefix(PREFIX)) for part in name.split(b"/")) > longest:
             raise refuse(name, f"a path component of more than {longest} bytes")
         return name, link
 

@@ -1,6 +1,6 @@
 """Reconcile: finish or undo what a killed plugrun, a killed monitor or a reboot left behind.
 
-Runs at the start of every command that changes something. When nothing is wrong it costs two indexed queries and a look
+Runs at the start of every command that changes something. When nothing is wrong it costs three indexed queries and a look
 at one process per running container.
 """
 
@@ -18,6 +18,7 @@ from plugrun.lifecycle.state import is_running
 
 if TYPE_CHECKING:
     from plugrun.engine import Engine
+    from plugrun.state.snapshots import Saved
 
 _UNSETTLED = (Status.CREATING, Status.STARTING, Status.RUNNING, Status.REMOVING)
 
@@ -43,8 +44,30 @@ def reconcile(engine: Engine) -> None:
             engine.warn(f"container {record.name} is left {record.status}: {error}")
         finally:
             os.close(lock)
+    for saved in engine.snapshots.unready():
+        _remove_key(engine, saved)
     for name in engine.unready_volumes():
         _settle_volume(engine, name)
+
+
+def _remove_key(engine: Engine, saved: Saved) -> None:
+    """Remove a snapshot that a killed process was making or removing, unless somebody is at work on it."""
+    path = engine.paths.lock(saved.container_id)
+    lock = locks.try_acquire(path)
+    if lock is None:
+        return
+    try:
+        record = engine.containers.get(saved.container_id)
+        if record is None:
+            path.unlink(missing_ok=True)
+        elif any(one.key == saved.key and not one.ready for one in engine.snapshots.keys(record.id)):
+            from plugrun.lifecycle.keys import discard
+
+            discard(engine, record, saved)
+    except Exception as error:  # noqa: BLE001 - as above
+        engine.warn(f"something of container {saved.container_id[:12]} is left that nothing needs: {error}")
+    finally:
+        os.close(lock)
 
 
 def _settle_volume(engine: Engine, name: str) -> None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container.
 
-    :param force: kill it first if it runs.
+    :param force: kill it first if it runs, and remove its snapshots with it.
     :param volumes: remove the volumes too that nobody named and only it uses.
-    :raises FailedPrecondition: it runs, and ``force`` was not given.
+    :raises FailedPrecondition: it runs or has snapshots, and ``force`` was not given.
     """
     if force and is_running(record):
         stop(engine, record, 0, signal.SIGKILL)
@@ -30,13 +30,25 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volu
                 f"container {record.name} is running",
                 hint=f"stop it first: plugrun stop {record.name}; or kill and remove it: plugrun rm -f {record.name}",
             )
+        if current is not None and not force:
+            _refuse_snapshots(engine, current)
         if current is not None:
             current.volumes_too |= volumes
             remove_locked(engine, current)
 
 
+def _refuse_snapshots(engine: Engine, record: ContainerRecord) -> None:
+    found = " ".join(saved.name for saved in engine.snapshots.of(record.id))
+    if found:
+        raise FailedPrecondition(
+            f"container {record.name} has snapshots: {found}",
+            hint=f"remove them first: plugrun snapshot rm {record.name} {found}; or all with it: "
+            f"plugrun rm -f {record.name}",
+        )
+
+
 def remove_locked(engine: Engine, record: ContainerRecord) -> None:
-    """Remove a container that does not run. The caller holds its lock. What is missing already is fine."""
+    """Remove a container that does not run, and its snapshots. The caller holds its lock. What is missing is fine."""
     from plugrun.api import Event
 
     if record.status in {Status.RUNNING, Status.STARTING}:
@@ -45,6 +57,10 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
         record.volumes_too = True
     record.status = Status.REMOVING
     engine.containers.update(record)
+    for saved in engine.snapshots.keys(record.id):
+        from plugrun.lifecycle.keys import discard  # most containers have none
+
+        discard(engine, record, saved)
     try:
         engine.storage(record.storage, record.storage_options).remove(record.snapshot)
     except NotFound as error:

@@ -41,7 +41,7 @@ class ContainerStore:
             owner = self.find(record.name).short_id
             raise AlreadyExists(
                 f"the name {record.name!r} is taken by container {owner}",
-                hint=f"choose another --name, or remove that one: plugrun rm {record.name}",
+                hint=f"choose another name, or remove that one: plugrun rm {record.name}",
             ) from error
 
     def update(self, record: ContainerRecord) -> None:

@@ -50,6 +50,7 @@ CREATE TABLE snapshots (
     ready INTEGER NOT NULL,
     UNIQUE (container_id, name)
 ) STRICT;
+CREATE INDEX snapshots_unready ON snapshots (created) WHERE NOT ready;
 CREATE TABLE volumes (
     name TEXT PRIMARY KEY,
     key TEXT NOT NULL UNIQUE,

@@ -33,6 +33,6 @@ def plugrun_storage_drivers() -> Iterable[DriverSpec[StorageDriver]]:
             _probe,
             api=ApiVersion(1, 0),
             priority=50,
-            supports=frozenset({"layer-dir", "gc"}),
+            supports=frozenset({"changes", "clone", "gc", "layer-dir"}),
         )
     ]

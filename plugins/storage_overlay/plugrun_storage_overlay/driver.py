@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from plugrun.api import (
     AlreadyExists,
+    Changed,
     FailedPrecondition,
     InvalidArgument,
     Mount,
@@ -17,6 +18,7 @@ from plugrun.api import (
     SnapshotKind,
     Usage,
 )
+from plugrun_storage_overlay.changes import changes
 from plugrun_storage_overlay.durable import sync_directory, sync_file_system
 from plugrun_storage_overlay.layout import ACTIVE, COMMITTED, LAYERS, STAGING, TRASH, VIEW, Layout
 from plugrun_storage_overlay.tree import measure
@@ -147,12 +149,47 @@ class OverlayDriver:
         with layout.locked():
             for key in set(os.listdir(layout.path(LAYERS))) - valid:
                 os.rename(layout.path(LAYERS, key), layout.aside(TRASH, key))
-            for entry in os.listdir(layout.path(STAGING)):  # whoever was making it held the lock that is now ours
+            for entry in filter(layout.is_abandoned, os.listdir(layout.path(STAGING))):
                 os.rename(layout.path(STAGING, entry), layout.aside(TRASH, entry))
         for entry in os.listdir(layout.path(TRASH)):
             layout.delete(layout.path(TRASH, entry))
         for name in os.listdir(layout.path(COMMITTED)):
             layout.delete_part(COMMITTED, name, "work")
+
+    # --- SupportsClone -----------------------------------------------------------------------------------------------
+
+    def clone(self, key: str, source: str) -> None:
+        """Copy an active snapshot's upper directory: :meth:`plugrun.api.SupportsClone.clone`."""
+        from plugrun_storage_overlay.clone import copy_tree
+
+        layout = self._layout
+        with contextlib.ExitStack() as held:
+            with layout.locked():
+                self._check_free(key)
+                self._check_active(source)
+                staging = held.enter_context(layout.staged(key))
+                if (parent := layout.parent(ACTIVE, source)) is not None:
+                    layout.link_parent(staging, parent)
+            with layout.syncing():  # not in the lock: it may take long
+                for directory in ("fs", "work", "links"):
+                    os.mkdir(f"{staging}/{directory}", 0o700)
+                copy_tree(layout.path(ACTIVE, source, "fs"), f"{staging}/fs", f"{staging}/links")
+                layout.delete(f"{staging}/links")
+                sync_file_system(staging)
+            with layout.locked():
+                self._check_free(key)
+                os.rename(staging, layout.path(ACTIVE, key))
+                sync_directory(layout.path(ACTIVE))
+
+    # --- SupportsChanges ---------------------------------------------------------------------------------------------
+
+    def changes(self, key: str) -> Iterable[Changed]:
+        """Yield where an active snapshot may differ from its parent: all that is in its upper directory."""
+        if self._layout.place(key) != ACTIVE:
+            raise NotFound(f"no active snapshot {key!r}")
+        if self._layout.parent(ACTIVE, key) is None:
+            return [Changed(b"", whole=True)]
+        return changes(self._layout.path(ACTIVE, key, "fs"))
 
     # --- Steps ------------------------------------------------------------------------------------------------------
 
@@ -201,6 +238,10 @@ class OverlayDriver:
     def _check_parent(self, parent: str | None) -> None:
         if parent is not None and self._layout.place(parent) != COMMITTED:
             raise NotFound(f"no committed snapshot {parent!r} to stand on")
+
+    def _check_active(self, key: str) -> None:
+        if self._layout.place(key) != ACTIVE:
+            raise NotFound(f"no active snapshot {key!r} to copy")
 
     def _refuse_parent(self, place: str, name: str) -> None:
         if place != COMMITTED:

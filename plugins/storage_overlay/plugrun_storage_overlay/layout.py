@@ -86,6 +86,41 @@ class Layout:
         """Return a path in staging or trash that is not in use and tells whose it is: ``@`` is in no key."""
         return self.path(place, f"{key.partition('@')[0]}@{os.urandom(4).hex()}")
 
+    @contextlib.contextmanager
+    def staged(self, key: str) -> Iterator[str]:
+        """Make a directory in staging that is kept when the lock is let go, until the block ends; then it is gone.
+
+        :pre: the caller holds the lock.
+        :return: its path, to be moved into place.
+        """
+        path = self.aside(STAGING, key)
+        os.mkdir(path, 0o700)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield path
+        finally:
+            os.close(descriptor)
+            self.delete(path)
+
+    def is_abandoned(self, entry: str) -> bool:
+        """Whether nobody is making what lies in staging any more: who does so holds the lock, or that directory's own.
+
+        :pre: the caller holds the lock.
+        """
+        try:
+            descriptor = os.open(self.path(STAGING, entry), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            return True
+        finally:
+            os.close(descriptor)
+
     def leftovers(self, key: str) -> list[str]:
         """Return the paths of what is being made or deleted for a key, or was when a process died."""
         places = (STAGING, TRASH)

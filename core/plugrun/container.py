@@ -25,12 +25,45 @@ class BindMount(NamedTuple):
     :param source: absolute host path, symbolic links resolved.
     :param destination: absolute path inside the container, as the user wrote it.
     :param propagation: mount_namespaces(7) propagation type.
+    :param recursive: what becomes of mounts below the source: with ``enabled`` they are there too, and as read-only as
+        the rest; ``readonly`` is the same; with ``writable`` they stay writable; with ``disabled`` they are not there.
     """
 
     source: str
     destination: str
     read_only: bool = False
     propagation: str = "rprivate"
+    recursive: str = "enabled"
+
+
+class VolumeMount(NamedTuple):
+    """A volume inside the container.
+
+    :param name: the volume's.
+    :param destination: as in :class:`BindMount`.
+    :param subpath: the part of the volume to mount, relative to its root; ``""`` for all of it.
+    :param nocopy: leave the volume empty, if it is, whatever the image has at the destination.
+    """
+
+    name: str
+    destination: str
+    read_only: bool = False
+    subpath: str = ""
+    nocopy: bool = False
+
+
+class ImageMount(NamedTuple):
+    """The file system of an image inside the container, read-only.
+
+    :param image: the reference the user typed.
+    :param image_id: as in :class:`ContainerConfig`.
+    :param destination: as in :class:`BindMount`, and ``subpath`` as in :class:`VolumeMount`.
+    """
+
+    image: str
+    image_id: str
+    destination: str
+    subpath: str = ""
 
 
 class Resources(NamedTuple):
@@ -89,6 +122,8 @@ class ContainerConfig(NamedTuple):
     tty: bool = False
     stdin_open: bool = False
     binds: tuple[BindMount, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
+    images: tuple[ImageMount, ...] = ()
     tmpfs: Mapping[str, str] = MappingProxyType({})
     read_only: bool = False
     init: bool = False
@@ -131,6 +166,7 @@ class ContainerRecord:
     :param monitor_pid: conmon, while running; ``monitor_start`` as ``pid_start``.
     :param boot_id: boot of the machine in which ``pid`` and ``monitor_pid`` mean anything.
     :param net_result: what the network driver's setup answered, as JSON.
+    :param volumes_too: whether its anonymous volumes go with it when it is removed.
     """
 
     id: str
@@ -158,6 +194,7 @@ class ContainerRecord:
     monitor_start: int = 0
     boot_id: str = ""
     net_result: dict[str, Any] | None = None
+    volumes_too: bool = False
 
     def __post_init__(self) -> None:
         self.snapshot = self.snapshot or self.id

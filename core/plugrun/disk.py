@@ -1,4 +1,4 @@
-"""What images, unpacked layers and containers occupy on the disk, and how much of it could be freed."""
+"""What images, unpacked layers, containers and volumes occupy on the disk, and how much of it could be freed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
     from plugrun.images.image import Image
+    from plugrun.state.volumes import Volume
 
 _LAYER = r"[0-9a-f]{64}"
 
@@ -60,6 +61,7 @@ class DiskUse(NamedTuple):
     :param users: how many containers are made from an image, by its id.
     :param layers: unpacked layers; one that two drivers hold is there twice.
     :param containers: containers with the bytes allocated in their writable layers.
+    :param volumes: volumes with the bytes allocated in them, and the names of the containers that use them.
     :param partial: bytes that there are of each blob that a pull has begun to fetch.
     """
 
@@ -68,6 +70,7 @@ class DiskUse(NamedTuple):
     blobs: Mapping[str, int]
     layers: Sequence[LayerUse]
     containers: Sequence[tuple[ContainerRecord, int]]
+    volumes: Sequence[tuple[Volume, int, Sequence[str]]]
     partial: Sequence[int]
 
     def totals(self) -> Iterator[Total]:
@@ -82,6 +85,8 @@ class DiskUse(NamedTuple):
         running = [size for record, size in self.containers if is_running(record)]
         size = sum(size for _, size in self.containers)
         yield Total("Containers", len(self.containers), len(running), size, size - sum(running))
+        used, unused = ([size for _, size, users in self.volumes if bool(users) is wanted] for wanted in (True, False))
+        yield Total("Local Volumes", len(self.volumes), len(used), sum(used) + sum(unused), sum(unused))
         yield Total("Partial Downloads", len(self.partial), 0, sum(self.partial), sum(self.partial))
 
     def unpacked(self, image: Image) -> list[int]:
@@ -94,9 +99,9 @@ class DiskUse(NamedTuple):
 
 
 def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callable[[], None] = lambda: None) -> DiskUse:
-    """Look at every file of layers and containers. A driver that does not work is a warning, and counts as empty.
+    """Look at every file of layers, containers and volumes. A driver that does not work is only a warning.
 
-    :param only: leave out layers and containers of other images.
+    :param only: leave out layers and containers of other images, and volumes.
     :param tick: called now and then.
     """
     images = engine.images.list()
@@ -107,6 +112,7 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         layers = {name for image in only for name in chain_ids(image.config.diff_ids)}
         wanted = {image.id for image in only}
         records = {key: record for key, record in records.items() if record.config.image_id in wanted}
+    volumes = {volume.key: volume for volume in engine.volumes.all()} if only is None else {}
     active = {name for image in images if image.id in users for name in chain_ids(image.config.diff_ids)}
     sizes: dict[str, int] = {}
 
@@ -116,17 +122,18 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         found = []
         for name, info in snapshots.items():
             is_layer = info.kind is SnapshotKind.COMMITTED and re.fullmatch(_LAYER, name)
-            if name not in records and not (is_layer and (layers is None or name in layers)):
+            if name not in records and name not in volumes and not (is_layer and (layers is None or name in layers)):
                 continue
             tick()
             with contextlib.suppress(NotFound):  # removed meanwhile
                 size = driver.usage(name).size
-                if name in records:
+                if name in records or name in volumes:
                     sizes[name] = size
                 else:
                     found.append((name, size, name in standing))
         return found
 
+    uses = engine.volumes.users() if volumes else {}
     held = used_storage.each(engine, look, "could not be measured")
     return DiskUse(
         images=images,
@@ -134,6 +141,7 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         blobs=_blobs(engine.paths.images),
         layers=[LayerUse(driver, *one) for driver, found in held.items() for one in found],
         containers=[(record, sizes.get(key, 0)) for key, record in records.items()],
+        volumes=[(one, sizes.get(key, 0), list(uses.get(one.name, {}).values())) for key, one in volumes.items()],
         partial=downloads.sizes(engine.paths.images),
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plugrun.manager import Plugins
     from plugrun.oci.runtime import RuntimeClient
     from plugrun.paths import Paths
+    from plugrun.state.volumes import VolumeStore
 
 
 def _warn(message: str) -> None:
@@ -65,6 +66,20 @@ class Engine:
         from plugrun.images.store import ImageStore
 
         return ImageStore(self.paths.images, room=self._reserve.spent)
+
+    @cached_property
+    def volumes(self) -> VolumeStore:
+        """The records of volumes."""
+        from plugrun.state.volumes import VolumeStore
+
+        return VolumeStore(self._database)
+
+    def unready_volumes(self) -> list[str]:
+        """Return the names of volumes that are being made or removed, or were when a process died.
+
+        Asked by every command that changes something, so without loading what knows about volumes.
+        """
+        return [row[0] for row in self._database.query("SELECT name FROM volumes WHERE NOT ready")]
 
     def storage(self, name: str, options: Mapping[str, str]) -> StorageDriver:
         """Return the storage driver ``name``, opened once.

@@ -67,6 +67,21 @@ def unmount(target: str) -> None:
             raise DriverError(f"cannot unmount {target}: {error.strerror}") from error
 
 
+def bind(descriptor: int, target: str) -> None:
+    """Mount what a descriptor is open on at ``target``, privately and without what is mounted below it.
+
+    By the descriptor, because a path could lead elsewhere by the time the kernel looks at it.
+
+    :pre: ``target`` is an existing directory if the descriptor is of one, else an existing file.
+    :raises DriverError: the kernel refused.
+    """
+    try:
+        linux.mount(f"/proc/self/fd/{descriptor}", target, "", linux.MS_BIND, "")
+        linux.mount("", target, "", linux.MS_PRIVATE, "")
+    except OSError as error:
+        raise DriverError(f"cannot mount a part of a volume at {target}: {error.strerror}") from error
+
+
 def is_mount_point(path: str) -> bool:
     """Whether something is mounted at ``path``, bind mounts included (:func:`os.path.ismount` misses those)."""
     wanted = os.path.realpath(path)

@@ -54,6 +54,11 @@ def snapshot_key(container_id: str) -> str:
     return f"{container_id}.{os.urandom(4).hex()}"
 
 
+def image_key(container_id: str, number: int) -> str:
+    """Return the key of the view of an image that a running container has mounted, as the how-manieth it may be."""
+    return f"image-{container_id}-{number}"
+
+
 def volume_key() -> str:
     """Return a new key for a volume's snapshot in a storage driver."""
     return f"volume-{os.urandom(16).hex()}"

@@ -60,6 +60,10 @@ class Paths(NamedTuple):
         """Return where the container's root file system is mounted."""
         return self.run(container_id) / "rootfs"
 
+    def mounts(self, container_id: str) -> Path:
+        """Return the directory in which the container's volumes and images are mounted."""
+        return self.run(container_id) / "mounts"
+
     def netns(self, container_id: str) -> Path:
         """Return where the container's network namespace is pinned."""
         return self.run_root / "netns" / container_id
@@ -67,6 +71,10 @@ class Paths(NamedTuple):
     def lock(self, container_id: str) -> Path:
         """Return the file that whoever changes the container holds locked."""
         return self.run_root / "locks" / container_id
+
+    def volume_lock(self, name: str) -> Path:
+        """Return the file that whoever makes, fills or removes a volume holds locked."""
+        return self.run_root / "locks" / f"volume.{name}"
 
     def watch(self, container_id: str) -> Path:
         """Return the file that whoever waits for the container's end, to clean up after it, holds locked."""

@@ -12,8 +12,10 @@ from plugrun.container import (
     DEFAULT_STOP_TIMEOUT,
     BindMount,
     ContainerConfig,
+    ImageMount,
     Resources,
     Security,
+    VolumeMount,
 )
 from plugrun.errors import CommandNotFound, InvalidArgument
 from plugrun.tuples import NamedTuple
@@ -24,6 +26,24 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class VolumeRequest(NamedTuple):
+    """A volume to mount, and how to make it if there is none of its name.
+
+    :param mount: with an empty name for a volume that nobody names.
+    :param storage: name of a storage driver; ``None``: the container's, or whichever the volume is in.
+    :param options: see :func:`plugrun.volumes.create`, as for ``labels``.
+    :param must_exist: do not make it.
+    :param anonymous: see :class:`plugrun.state.volumes.Volume`; decided by whether it has a name.
+    """
+
+    mount: VolumeMount
+    storage: str | None = None
+    options: Mapping[str, str] = MappingProxyType({})
+    labels: Mapping[str, str] = MappingProxyType({})
+    must_exist: bool = False
+    anonymous: bool = False
+
+
 class ContainerRequest(NamedTuple):
     """One ``create`` or ``run``; ``None`` means that the image or the engine decides.
 
@@ -32,6 +52,9 @@ class ContainerRequest(NamedTuple):
     :param entrypoint: replaces the image's, and then the image's command does not apply; ``()`` clears it.
     :param storage: name of a storage driver.
     :param storage_size: bytes that the container may write.
+    :param images: images to mount, their ids still empty.
+    :param volumes_from: names or ids of containers whose mounts this one gets, and whether only to read.
+    :param directories: host directories to make, if they are missing.
     :param network: a ``--net`` value, e.g. ``"none"`` or ``"container:web"``.
     :param runtime: name or absolute path of an OCI runtime.
     """
@@ -48,6 +71,10 @@ class ContainerRequest(NamedTuple):
     tty: bool = False
     stdin_open: bool = False
     binds: Sequence[BindMount] = ()
+    volumes: Sequence[VolumeRequest] = ()
+    images: Sequence[ImageMount] = ()
+    volumes_from: Sequence[tuple[str, bool]] = ()
+    directories: Sequence[str] = ()
     tmpfs: Mapping[str, str] = MappingProxyType({})
     read_only: bool = False
     init: bool = False
@@ -64,6 +91,12 @@ class ContainerRequest(NamedTuple):
     network: str | None = None
     network_options: Mapping[str, str] = MappingProxyType({})
     runtime: str | None = None
+
+    @property
+    def has_mounts_to_plan(self) -> bool:
+        """Whether its mounts take more than writing down: something has to be found or made, or two may collide."""
+        several = len(self.binds) + len(self.tmpfs) > 1
+        return bool(several or self.volumes or self.images or self.volumes_from or self.directories)
 
 
 def merge(request: ContainerRequest, image: Image, *, hostname: str) -> ContainerConfig:

@@ -87,6 +87,17 @@ GROUPS: Mapping[str, Group] = {
         {"create": Entry("snapshot:create"), "ls": Entry("snapshot:ls"), "rm": Entry("snapshot:rm")},
     ),
     "system": Group("Look at the engine as a whole.", {"df": Entry("df:df"), "info": Entry("system:info")}),
+    "volume": Group(
+        "Work with volumes.",
+        {
+            "create": Entry("volume:create"),
+            "ls": Entry("volume:ls"),
+            "inspect": Entry("inspect:inspect_volume"),
+            "clone": Entry("volume:clone"),
+            "rm": Entry("volume:rm"),
+            "prune": Entry("volume:prune"),
+        },
+    ),
     "manifest": Group("Look at registries' manifests.", {"inspect": Entry("manifest:inspect")}),
     "plugin": Group("See the installed drivers.", {"ls": Entry("plugin:ls")}),
 }

@@ -85,15 +85,17 @@ def rm(
     force: Annotated[
         bool, option("--force", "-f", help="Kill them first if they run; remove their snapshots too.")
     ] = False,
+    volumes: Annotated[bool, option("--volumes", "-v", help="Remove their anonymous volumes too.")] = False,
 ) -> int:
     """Remove containers."""
     from plugrun.errors import NotFound
     from plugrun.lifecycle.remove import remove
 
+    def one(record: ContainerRecord) -> None:
+        remove(opened, record, force=force, volumes=volumes)
+
     with engine(common) as opened:
-        return _each(
-            opened, names, lambda record: remove(opened, record, force=force), ignore=NotFound if force else None
-        )
+        return _each(opened, names, one, ignore=NotFound if force else None)
 
 
 def cleanup(common: Globals, name: Annotated[str, argument("CONTAINER")]) -> None:

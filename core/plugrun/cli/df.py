@@ -32,6 +32,7 @@ _IMAGES = {
     "Containers": "CONTAINERS",
 }
 _LAYERS = {"ID": "LAYER ID", "Storage": "STORAGE", "Size": "SIZE", "Images": "IMAGES", "InUse": "IN USE"}
+_VOLUMES = {"Name": "VOLUME NAME", "Storage": "STORAGE", "Links": "LINKS", "Size": "SIZE"}
 _CONTAINERS = {
     "ID": "CONTAINER ID",
     "Image": "IMAGE",
@@ -46,10 +47,10 @@ _CONTAINERS = {
 
 def df(
     common: Globals,
-    verbose: Annotated[bool, option("--verbose", "-v", help="Show each image, layer and container.")] = False,
+    verbose: Annotated[bool, option("--verbose", "-v", help="Show each image, layer, container and volume.")] = False,
     format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
-    """Show what occupies the disk: images as stored, layers unpacked in storage drivers, containers' own files."""
+    """Show what occupies the disk: images, layers unpacked in storage drivers, containers' own files, volumes."""
     from plugrun import disk
     from plugrun.cli import progress
 
@@ -79,6 +80,7 @@ def _tables(found: DiskUse) -> Iterator[str]:
         ("Images", _image_rows(found), _IMAGES),
         ("Unpacked layers", _layer_rows(found), _LAYERS),
         ("Containers", _container_rows(found), _CONTAINERS),
+        ("Local Volumes", _volume_rows(found), _VOLUMES),
     ):
         yield f"{heading} space usage:\n\n{text.render(rows, None, columns)}"
     partial = [str(len(found.partial)), text.size(sum(found.partial))]
@@ -118,3 +120,10 @@ def _container_rows(found: DiskUse) -> list[dict[str, Any]]:
     from plugrun.cli.ps import row
 
     return [{**row(record, whole=False), "Size": text.size(size)} for record, size in found.containers]
+
+
+def _volume_rows(found: DiskUse) -> list[dict[str, Any]]:
+    return [
+        {"Name": volume.name, "Storage": volume.storage, "Links": str(len(users)), "Size": text.size(size)}
+        for volume, size, users in found.volumes
+    ]

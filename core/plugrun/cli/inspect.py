@@ -1,4 +1,4 @@
-"""``plugrun inspect``: everything known about containers and images, as JSON."""
+"""``plugrun inspect``: everything known about containers, images and volumes, as JSON."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def inspect(
     common: Globals,
     names: _Names,
     format_: _Format = None,
-    type_: Annotated[str | None, option("--type", help="container or image.", metavar="TYPE")] = None,
+    type_: Annotated[str | None, option("--type", help="container, image or volume.", metavar="TYPE")] = None,
 ) -> int:
-    """Show everything known about containers or images."""
-    finders = {"container": _container, "image": _image}
+    """Show everything known about containers, images or volumes."""
+    finders = {"container": _container, "image": _image, "volume": _volume}
     if type_ is not None and type_ not in finders:
-        raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container or image")
+        raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container, image or volume")
     chosen = [finders[type_]] if type_ else list(finders.values())
     return _show(common, names, chosen, format_)
 
@@ -45,6 +45,11 @@ def inspect_container(common: Globals, names: _Names, format_: _Format = None) -
 def inspect_image(common: Globals, names: Annotated[list[str], argument("IMAGE...")], format_: _Format = None) -> int:
     """Show everything known about images."""
     return _show(common, names, [_image], format_)
+
+
+def inspect_volume(common: Globals, names: Annotated[list[str], argument("VOLUME...")], format_: _Format = None) -> int:
+    """Show everything known about volumes."""
+    return _show(common, names, [_volume], format_)
 
 
 def _show(
@@ -79,7 +84,7 @@ def _first(opened: Engine, name: str, finders: Sequence[Callable[[Engine, str], 
         return finders[-1](opened, name)
     except NotFound as error:
         if len(finders) > 1:
-            raise NotFound(f"no such container or image: {name}") from error
+            raise NotFound(f"no such container, image or volume: {name}") from error
         raise
 
 
@@ -87,6 +92,12 @@ def _image(opened: Engine, name: str) -> dict[str, Any]:
     from plugrun.cli.image_details import details
 
     return details(opened.images.resolve(name))
+
+
+def _volume(opened: Engine, name: str) -> dict[str, Any]:
+    from plugrun.cli.volume_details import details
+
+    return details(opened, opened.volumes.find(name))
 
 
 def _container(opened: Engine, name: str) -> dict[str, Any]:
@@ -119,16 +130,21 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         ],
         "Runtime": record.runtime,
         "HostConfig": _host_config(record),
-        "Mounts": [
-            {"Type": "bind", "Source": bind.source, "Destination": bind.destination, "RW": not bind.read_only}
-            for bind in record.config.binds
-        ],
+        "Mounts": _mounts(opened, record.config),
         "Config": _config(record.config),
         "NetworkSettings": {
             "Networks": {record.network: {"Addresses": list((record.net_result or {}).get("addresses", ()))}}
         },
         "LogPath": str(opened.paths.container(record.id) / "container.log"),
     }
+
+
+def _mounts(opened: Engine, config: ContainerConfig) -> list[dict[str, Any]]:
+    if not (config.binds or config.volumes or config.images or config.tmpfs):
+        return []
+    from plugrun.cli.volume_details import mounts
+
+    return list(mounts(opened, config))
 
 
 def _host_config(record: ContainerRecord) -> dict[str, Any]:

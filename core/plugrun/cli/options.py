@@ -73,7 +73,19 @@ class ContainerOptions(NamedTuple):
     ] = None
 
     volume: Annotated[
-        list[str] | None, option("--volume", "-v", help="Bind a host path.", metavar="SOURCE:TARGET[:ro]", panel=FILES)
+        list[str] | None,
+        option("--volume", "-v", help="Mount a volume or a host path.", metavar="[SOURCE:]TARGET[:ro]", panel=FILES),
+    ] = None
+    mount: Annotated[
+        list[str] | None,
+        option("--mount", help="Mount a volume, bind, tmpfs or image.", metavar="KEY=VALUE,...", panel=FILES),
+    ] = None
+    volumes_from: Annotated[
+        list[str] | None,
+        option("--volumes-from", help="Mount what another container has.", metavar="CONTAINER[:ro]", panel=FILES),
+    ] = None
+    volume_driver: Annotated[
+        str | None, option("--volume-driver", help="Storage driver of new volumes.", metavar="DRIVER", panel=FILES)
     ] = None
     tmpfs: Annotated[
         list[str] | None, option("--tmpfs", help="Mount a tmpfs.", metavar="TARGET[:OPTIONS]", panel=FILES)
@@ -122,7 +134,7 @@ class ContainerOptions(NamedTuple):
         for value in (image, *command, *self):
             parse.check_text(value)
         storage_size, storage_options = quota.take(parse.driver_options(self.storage_opt or [], "--storage-opt"))
-        return ContainerRequest(
+        request = ContainerRequest(
             image=image,
             command=command,
             name=self.name,
@@ -134,8 +146,6 @@ class ContainerOptions(NamedTuple):
             labels=parse.labels(self.label or []),
             tty=self.tty,
             stdin_open=self.interactive,
-            binds=[parse.volume(value) for value in self.volume or []],
-            tmpfs=dict(parse.tmpfs(value) for value in self.tmpfs or []),
             read_only=self.read_only,
             init=self.init,
             security=parse.security(
@@ -153,6 +163,18 @@ class ContainerOptions(NamedTuple):
             network=self.net or common.net,
             network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
             runtime=self.runtime or common.runtime,
+        )
+        if not (self.volume or self.mount or self.tmpfs or self.volumes_from):
+            return request
+        from plugrun.cli import file_options
+
+        return file_options.add(
+            request,
+            volume=self.volume or [],
+            mount=self.mount or [],
+            tmpfs=self.tmpfs or [],
+            volumes_from=self.volumes_from or [],
+            driver=self.volume_driver,
         )
 
     def _resources(self) -> Resources:

@@ -8,14 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from plugrun import validate
-from plugrun.container import BindMount, Resources, Security
+from plugrun.container import Resources, Security
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 
 T = TypeVar("T")
 
-_PROPAGATION = {"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 _MOST_TASKS = 2**22  # the kernel's PID_MAX_LIMIT
-_IGNORED_MODES = {"z", "Z", "nocopy", "consistent", "cached", "delegated"}  # SELinux relabelling, and Docker Desktop's
 
 
 def optional(parse: Callable[[str], T], value: str | None) -> T | None:
@@ -78,48 +76,18 @@ def workdir(value: str | None) -> str | None:
     return value
 
 
-def volume(text: str) -> BindMount:
-    """Read ``--volume SOURCE:TARGET[:OPTIONS]``.
-
-    :raises NotFound: the source does not exist.
-    """
-    parts = text.split(":")
-    if len(parts) not in {2, 3} or not all(parts):
-        raise InvalidArgument(f"--volume {text!r} is not SOURCE:TARGET or SOURCE:TARGET:OPTIONS")
-    source, target, *modes = parts
-    if not source.startswith(("/", ".", "~")):
-        raise InvalidArgument(
-            f"--volume {text!r} names the volume {source!r}, and named volumes are not part of this version",
-            hint=f"bind a host directory: ./{source}:{target}",
-        )
-    real = os.path.realpath(os.path.expanduser(source))
-    if not os.path.exists(real):
-        raise NotFound(f"--volume {text!r}: there is no {real} on this host", hint="make it first")
-    read_only, propagation = _modes(text, modes[0].split(",") if modes else [])
-    return BindMount(source=real, destination=_target(text, target), read_only=read_only, propagation=propagation)
-
-
-def _modes(text: str, modes: Sequence[str]) -> tuple[bool, str]:
-    read_only, propagation = False, "rprivate"
-    for mode in modes:
-        if mode in _PROPAGATION:
-            propagation = mode
-        elif mode in {"ro", "rw"}:
-            read_only = mode == "ro"
-        elif mode not in _IGNORED_MODES:
-            raise InvalidArgument(
-                f"--volume {text!r} has the unknown option {mode!r}", hint="use ro, rw or a propagation"
-            )
-    return read_only, propagation
-
-
 def tmpfs(text: str) -> tuple[str, str]:
     """Read ``--tmpfs TARGET[:OPTIONS]``."""
     target, _, options = text.partition(":")
-    return _target(text, target), options
+    return place(text, target), options
 
 
-def _target(text: str, target: str) -> str:
+def place(text: str, target: str) -> str:
+    """Return a place in the container, normalized.
+
+    :param text: the option it is from, for messages.
+    :raises InvalidArgument: it is not absolute, or the root.
+    """
     if not target.startswith("/") or "\0" in target:
         raise InvalidArgument(
             f"{text!r}: the place in the container {target!r} is not absolute", hint="begin it with '/'"

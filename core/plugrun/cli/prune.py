@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
-from plugrun import terminal
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
 from plugrun.cli.image_names import familiar
 from plugrun.cli.params import option
-from plugrun.cli.questions import ask
-from plugrun.errors import FailedPrecondition
+from plugrun.cli.questions import confirm
 from plugrun.images import downloads
 from plugrun.images import filters as image_filters
 
@@ -43,7 +40,8 @@ def prune(
     with engine(common) as opened:
         fits = image_filters.parse(filters or (), opened.images.resolve, image_filters.PRUNING)
         if not force:
-            _confirm(_ALL if all_ else _DANGLING, filters or [])
+            limits = f" that fit {', '.join(map(text.printable, filters))}" if filters else _ASIDE
+            confirm(f"This will remove {_ALL if all_ else _DANGLING}{limits}.")
         used = opened.containers.using_image
 
         def unwanted(image: Image) -> bool:
@@ -59,16 +57,3 @@ def prune(
             text.say(f"untagged: {familiar(one.untagged)}" if one.untagged else f"deleted: {one.deleted}")
         text.say("")
     text.say(f"Total reclaimed space: {text.size(size)}")
-
-
-def _confirm(what: str, filters: list[str]) -> None:
-    """Ask on the terminal.
-
-    :raises FailedPrecondition: the answer is not yes, or there is nobody to ask.
-    """
-    if not terminal.is_terminal(0):
-        raise FailedPrecondition("nobody can be asked: standard input is not a terminal", hint="use --force (-f)")
-    limits = f" that fit {', '.join(map(text.printable, filters))}" if filters else _ASIDE
-    print(f"WARNING! This will remove {what}{limits}.", file=sys.stderr)
-    if ask("Are you sure you want to continue? [y/N] ", sys.stderr).strip().lower() not in {"y", "yes"}:
-        raise FailedPrecondition("nothing was removed")

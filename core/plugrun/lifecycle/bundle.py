@@ -25,7 +25,8 @@ def specification(at: Starting) -> dict[str, Any]:
     """
     from plugrun.engine import view
 
-    engine, record, config = at.engine, at.record, at.record.config
+    engine, record = at.engine, at.record
+    config = record.config._replace(binds=(*record.config.binds, *at.mounted))
     where = str(engine.paths.rootfs(record.id))
     files = etc_files.write(
         engine.paths.container(record.id),

@@ -64,6 +64,12 @@ def create(
     on_host = isinstance(endpoint.namespace(wanted.target if wanted else None), Host)
     hostname = os.uname().nodename if on_host else container_id[:12]
     config = _shaped(engine, request, merge(request, image, hostname=hostname))
+    plan = None
+    if request.has_mounts_to_plan or image.config.volumes:
+        from plugrun.lifecycle import mount_plan
+
+        plan = mount_plan.plan(engine, request, image, config, find_image or engine.images.resolve)
+        config = plan.config
     driver = engine.storage(storage.spec.name, request.storage_options)
     quota.check(driver, config.storage_size)
     with unpacked(engine, image, driver, progress=progress) as parent:
@@ -86,6 +92,8 @@ def create(
             _add(engine, record, fixed=request.name is not None)
             undo.push("the container's record and layer", lambda: remove_locked(engine, record))
             ensure_private(engine.paths.container(container_id))
+            if plan is not None:
+                mount_plan.provide(engine, plan, storage.spec.name)
             driver.prepare(record.snapshot, parent)
             quota.apply(driver, record.snapshot, config.storage_size)
             record.status = Status.CREATED

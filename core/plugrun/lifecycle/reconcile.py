@@ -1,6 +1,6 @@
 """Reconcile: finish or undo what a killed plugrun, a killed monitor or a reboot left behind.
 
-Runs at the start of every command that changes something. When nothing is wrong it costs two indexed queries and a look
+Runs at the start of every command that changes something. When nothing is wrong it costs three indexed queries and a look
 at one process per running container.
 """
 
@@ -24,9 +24,9 @@ _UNSETTLED = (Status.CREATING, Status.STARTING, Status.RUNNING, Status.REMOVING)
 
 
 def reconcile(engine: Engine) -> None:
-    """Bring every container whose owner died to a settled state.
+    """Bring every container and volume whose owner died to a settled state.
 
-    A container that cannot be settled is warned about and left for the next time; others are not affected.
+    One that cannot be settled is warned about and left for the next time; others are not affected.
     """
     for record in engine.containers.all(*_UNSETTLED):
         if is_running(record) and not mark_of(engine, record).exists():
@@ -46,6 +46,8 @@ def reconcile(engine: Engine) -> None:
             os.close(lock)
     for saved in engine.snapshots.unready():
         _remove_key(engine, saved)
+    for name in engine.unready_volumes():
+        _settle_volume(engine, name)
 
 
 def _remove_key(engine: Engine, saved: Saved) -> None:
@@ -66,6 +68,15 @@ def _remove_key(engine: Engine, saved: Saved) -> None:
         engine.warn(f"something of container {saved.container_id[:12]} is left that nothing needs: {error}")
     finally:
         os.close(lock)
+
+
+def _settle_volume(engine: Engine, name: str) -> None:
+    from plugrun import volumes
+
+    try:
+        volumes.settle(engine, name)
+    except Exception as error:  # noqa: BLE001 - as above
+        engine.warn(f"volume {name} is left half made or half removed: {error}")
 
 
 def _settle(engine: Engine, record: ContainerRecord) -> None:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
 
 
-def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> None:
+def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container.
 
     :param force: kill it first if it runs, and remove its snapshots with it.
+    :param volumes: remove the volumes too that nobody named and only it uses.
     :raises FailedPrecondition: it runs or has snapshots, and ``force`` was not given.
     """
     if force and is_running(record):
@@ -32,6 +33,7 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False) -> N
         if current is not None and not force:
             _refuse_snapshots(engine, current)
         if current is not None:
+            current.volumes_too |= volumes
             remove_locked(engine, current)
 
 
@@ -51,6 +53,8 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
 
     if record.status in {Status.RUNNING, Status.STARTING}:
         end_locked(engine, record)
+    if record.config.auto_remove or record.status is Status.CREATING:  # nobody has seen what is half made
+        record.volumes_too = True
     record.status = Status.REMOVING
     engine.containers.update(record)
     for saved in engine.snapshots.keys(record.id):
@@ -62,6 +66,10 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
     except NotFound as error:
         if record.storage not in engine.plugins.storage:
             raise error from None  # the driver is gone, not the layer
+    if record.volumes_too and record.config.volumes:
+        from plugrun.volumes import remove_anonymous
+
+        remove_anonymous(engine, record)
     import shutil
 
     shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)

@@ -6,6 +6,7 @@ none at all, in another process, after a reboot, and twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
     from plugrun.api import Attachment, NamespacePlan
-    from plugrun.container import ContainerRecord
+    from plugrun.container import BindMount, ContainerRecord
     from plugrun.engine import Engine
     from plugrun.oci.monitor import MonitorHandle
     from plugrun.oci.seccomp_cache import Wanted
@@ -33,6 +34,7 @@ class Starting:
     :param connect: called when the process exists but has not begun to run, to attach without missing output.
     :param meanwhile: called while the monitor and the runtime work, to do what would only cost time afterwards.
     :ivar netns: network namespace to join, once the network step has decided; ``None`` for the host's.
+    :ivar mounted: the container's volumes and images, as they are to be bound into it.
     :ivar filter: the system call filter, if the runtime has to compile it.
     """
 
@@ -48,6 +50,7 @@ class Starting:
         self.connect = connect
         self.meanwhile = meanwhile
         self.netns: str | None = None
+        self.mounted: tuple[BindMount, ...] = ()
         self.filter: Wanted | None = None
 
 
@@ -75,12 +78,13 @@ class RunDirectory:
         ensure_private(at.engine.paths.rootfs(at.record.id))
 
     def release(self, at: Starting) -> None:
-        """Remove it; refuses while the root file system is still mounted inside."""
-        try:
-            at.engine.paths.rootfs(at.record.id).rmdir()
-        except FileNotFoundError:
-            if not at.engine.paths.run(at.record.id).exists():
-                return
+        """Remove it; refuses while the root file system or a volume is still mounted inside."""
+        paths, container = at.engine.paths, at.record.id
+        if not paths.run(container).exists():
+            return
+        for place in (paths.mounts(container), paths.rootfs(container)):
+            with contextlib.suppress(FileNotFoundError):
+                place.rmdir()
         import shutil
 
         shutil.rmtree(at.engine.paths.run(at.record.id), ignore_errors=True)
@@ -99,6 +103,26 @@ class Rootfs:
     def release(self, at: Starting) -> None:
         """Unmount it."""
         mounts.unmount(str(at.engine.paths.rootfs(at.record.id)))
+
+
+class Volumes:
+    """Volumes and images that go into the container; one that has none does not pay for the machinery."""
+
+    name = "volumes"
+
+    def acquire(self, at: Starting) -> None:
+        """Mount each at a place of the engine's own."""
+        if at.record.config.volumes or at.record.config.images:
+            from plugrun.lifecycle import volume_mounts
+
+            at.mounted = volume_mounts.acquire(at.engine, at.record)
+
+    def release(self, at: Starting) -> None:
+        """Unmount them."""
+        if at.record.config.images or os.path.isdir(at.engine.paths.mounts(at.record.id)):
+            from plugrun.lifecycle import volume_mounts
+
+            volume_mounts.release(at.engine, at.record)
 
 
 class Network:
@@ -190,7 +214,7 @@ class Process:
         exit_code(at.engine, at.record)  # what the monitor still writes must not meet the run directory of a next start
 
 
-STEPS: tuple[Step, ...] = (RunDirectory(), Rootfs(), Network(), Bundle(), Process())
+STEPS: tuple[Step, ...] = (RunDirectory(), Rootfs(), Volumes(), Network(), Bundle(), Process())
 
 
 def exit_code(engine: Engine, record: ContainerRecord) -> int | None:

@@ -42,9 +42,17 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
 def parent(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     """Have the tree that a container began as, that of its image, mounted read-only for a block."""
     driver = engine.storage(record.storage, record.storage_options)
+    with viewed(engine, record, driver.stat(record.snapshot).parent) as point:
+        yield point
+
+
+@contextlib.contextmanager
+def viewed(engine: Engine, record: ContainerRecord, name: str | None) -> Iterator[Path]:
+    """Have a committed snapshot in a container's storage driver mounted read-only for a block; none is empty."""
+    driver = engine.storage(record.storage, record.storage_options)
     key = f"{STAGING_PREFIX}{os.urandom(8).hex()}"
     with at_work(engine.paths.root / "locks"):  # what begins like that looks left behind when nobody is at work
-        found = driver.view(key, driver.stat(record.snapshot).parent)
+        found = driver.view(key, name)
         try:
             with mounted(engine, found) as point:
                 yield point

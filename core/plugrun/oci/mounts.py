@@ -50,9 +50,10 @@ def _mount(destination: str, kind: str, source: str, *options: str) -> dict[str,
 def _bind(bind: BindMount) -> dict[str, Any]:
     # "ro" would leave what is mounted below the source writable (mount_setattr(2), AT_RECURSIVE). Nothing is below a
     # file, and crun 1.8 takes "rro" for directories only.
-    recursive = _recursive_read_only() and os.path.isdir(bind.source)
-    read_only = ["rro" if recursive else "ro"] if bind.read_only else []
-    return _mount(bind.destination, "bind", bind.source, "rbind", bind.propagation, *read_only)
+    below = bind.recursive in {"enabled", "readonly"} and recursive_read_only() and os.path.isdir(bind.source)
+    read_only = ["rro" if below else "ro"] if bind.read_only else []
+    how = "bind" if bind.recursive == "disabled" else "rbind"
+    return _mount(bind.destination, "bind", bind.source, how, bind.propagation, *read_only)
 
 
 def _tmpfs(destination: str, options: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def _tmpfs(destination: str, options: str) -> dict[str, Any]:
     return _mount(destination, "tmpfs", "tmpfs", *closed, *chosen)
 
 
-def _recursive_read_only() -> bool:
+def recursive_read_only() -> bool:
     """Whether the kernel has mount_setattr(2): Linux 5.12; crun has used it since 1.4, runc since 1.1."""
     major, minor = (int(part.partition("-")[0]) for part in os.uname().release.split(".")[:2])
     return (major, minor) >= (5, 12)

@@ -6,7 +6,16 @@ import dataclasses
 import json
 from typing import Any
 
-from plugrun.container import BindMount, ContainerConfig, ContainerRecord, Resources, Security, Status
+from plugrun.container import (
+    BindMount,
+    ContainerConfig,
+    ContainerRecord,
+    ImageMount,
+    Resources,
+    Security,
+    Status,
+    VolumeMount,
+)
 
 
 def encode(record: ContainerRecord) -> str:
@@ -19,6 +28,8 @@ def encode(record: ContainerRecord) -> str:
         "tmpfs": dict(config.tmpfs),
         "ulimits": dict(config.ulimits),
         "binds": [bind._asdict() for bind in config.binds],
+        "volumes": [volume._asdict() for volume in config.volumes],
+        "images": [image._asdict() for image in config.images],
         "security": config.security._asdict(),
         "resources": config.resources._asdict(),
     }
@@ -38,6 +49,8 @@ def _config(raw: dict[str, Any]) -> ContainerConfig:
     for name in ("args", "entrypoint", "env"):
         values[name] = tuple(raw[name])
     values["binds"] = tuple(BindMount(**_known(BindMount._fields, bind)) for bind in raw["binds"])
+    values["volumes"] = tuple(VolumeMount(**_known(VolumeMount._fields, one)) for one in raw.get("volumes", ()))
+    values["images"] = tuple(ImageMount(**_known(ImageMount._fields, one)) for one in raw.get("images", ()))
     values["ulimits"] = {name: (soft, hard) for name, (soft, hard) in raw["ulimits"].items()}
     security = _known(Security._fields, raw["security"])
     security["cap_add"], security["cap_drop"] = tuple(security["cap_add"]), tuple(security["cap_drop"])

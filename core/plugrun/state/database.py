@@ -58,6 +58,7 @@ CREATE TABLE volumes (
     ready INTEGER NOT NULL,
     record TEXT NOT NULL
 ) STRICT;
+CREATE INDEX volumes_unready ON volumes (name) WHERE NOT ready;
 """,
 )
 SCHEMA_VERSION = len(_MIGRATIONS)

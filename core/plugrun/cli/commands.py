@@ -51,6 +51,7 @@ _CONTAINER = {
     "rm": Entry("control:rm", RUN),
     "exec": Entry("exec:exec_", RUN, command_last=True),
     "attach": Entry("attach:attach", RUN),
+    "cp": Entry("cp:cp", RUN),
     "logs": Entry("logs:logs", LOOK),
     "inspect": Entry("inspect:inspect_container", LOOK),
 }

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun import linux
-from plugrun.errors import DriverError
+from plugrun.errors import DriverError, Unavailable
 
 if TYPE_CHECKING:
     from plugrun.api import Mount
@@ -80,6 +80,37 @@ def bind(descriptor: int, target: str) -> None:
         linux.mount("", target, "", linux.MS_PRIVATE, "")
     except OSError as error:
         raise DriverError(f"cannot mount a part of a volume at {target}: {error.strerror}") from error
+
+
+def attach(source: int, target: int, *, read_only: bool) -> None:
+    """Bind-mount an open file or directory, with what is mounted below it, at another: no name is looked up.
+
+    Private, because taking down what is mounted below a peer of the host's mounts would take down theirs.
+
+    :param read_only: also what is mounted below.
+    :post: the next look-up of the target's path finds it; :func:`unmount` of a mount above takes it along.
+    :raises Unavailable: this kernel has no mount_setattr(2), Linux 5.12.
+    :raises OSError: the kernel refused.
+    """
+    tree = linux.clone_tree(source)
+    try:
+        attributes = linux.MOUNT_ATTR_RDONLY if read_only else 0
+        linux.set_mount_attributes(tree, attributes=attributes, propagation=linux.MS_PRIVATE)
+        linux.attach_tree(tree, target)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            raise Unavailable("this kernel has no mount_setattr system call", hint="it needs Linux 5.12") from error
+        raise
+    finally:
+        os.close(tree)
+
+
+def make_read_only(target: str) -> None:
+    """Refuse writes below a mount point from now on.
+
+    :raises OSError: the kernel refused: something is open for writing.
+    """
+    linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | linux.MS_RDONLY, "")
 
 
 def is_mount_point(path: str) -> bool:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 RESOLVE_NO_MAGICLINKS: Final = 0x02
+RESOLVE_NO_SYMLINKS: Final = 0x04
+RESOLVE_BENEATH: Final = 0x08
 RESOLVE_IN_ROOT: Final = 0x10
 
 _OPENAT2: Final = 437  # the same number on every architecture
@@ -53,9 +55,23 @@ def open_in_root(root_fd: int, path: bytes, flags: int, mode: int = 0) -> int:
     :raises Unavailable: this kernel has no openat2 (Linux 5.6).
     :raises OSError: as openat2(2), with ``path`` as its file name.
     """
+    return _open(root_fd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+
+
+def open_beneath(base_fd: int, path: bytes, flags: int) -> int:
+    """Open ``path`` below a directory with no link on the way, nor at its end.
+
+    :param path: relative; ``b""`` is the directory itself.
+    :param flags: as for :func:`open_in_root`, whose answer and errors this has.
+    :raises OSError: ``ELOOP`` when a component is a link.
+    """
+    return _open(base_fd, path or b".", flags | os.O_NOFOLLOW, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+
+
+def _open(root_fd: int, path: bytes, flags: int, mode: int, resolve: int) -> int:
     if b"\0" in path:  # C would see only the part before it
         raise InvalidArgument(f"path has a NUL byte: {os.fsdecode(path)!r}")
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
     for _ in range(_RACES):
         fd: int = _syscall(_OPENAT2, root_fd, path, how, ctypes.sizeof(how))
         if fd >= 0:

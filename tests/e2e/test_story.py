@@ -36,7 +36,9 @@ def test_the_whole_story(storage, plugrun, busybox, other, tmp_path):
 
     # commit, and run the result
     plugrun("commit", "-m", "written", "web", "site:v1").ok()
-    look = plugrun("--storage", storage, "run", "--rm", "--net", "none", "site:v1", "sh", "-c", "cat /data /srv/page; ls /bin/vi")
+    look = plugrun(
+        "--storage", storage, "run", "--rm", "--net", "none", "site:v1", "sh", "-c", "cat /data /srv/page; ls /bin/vi"
+    )
     assert look.stdout == "one\ntwo\n"
     assert look.code != 0, "what was deleted is there again"
 

@@ -54,6 +54,7 @@ _CONTAINER = {
     "commit": Entry("commit:commit", RUN),
     "export": Entry("export:export", RUN),
     "diff": Entry("diff:diff", LOOK),
+    "cp": Entry("cp:cp", RUN),
     "logs": Entry("logs:logs", LOOK),
     "inspect": Entry("inspect:inspect_container", LOOK),
     "rollback": Entry("branch:rollback", RUN),

@@ -300,6 +300,7 @@ UPPER = {
         directory(b"d/sub/"),
         file(b"d/sub/z", b"z"),
     ],
+    "opaque, and one of its names hidden too": [directory(b"d/"), file(b"d/.wh..wh..opq"), file(b"d/.wh.a")],
     "file remade": [file(b".wh.f"), file(b"f", b"upper f")],
     "directory remade": [file(b".wh.d"), directory(b"d/"), file(b"d/new", b"n")],
     "directory begun anew without an entry": [file(b".wh.d"), file(b"d/new", b"n")],

@@ -77,12 +77,17 @@ def is_opaque(directory: int) -> bool:
 
 
 class _OverlayHider:
-    """Needs no memory: what is in the tree is this layer's, or a mark."""
+    """Needs no memory: what is in the tree is this layer's, or a mark.
+
+    An opaque directory holds no marks: the kernel, which has nothing to merge there, would list them as entries.
+    """
 
     def added(self, directory: OpenDir, name: bytes) -> None:
         """Need not know."""
 
     def hide(self, directory: OpenDir, name: bytes) -> None:
+        if is_opaque(directory.fd):
+            return
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=directory.fd)
         except FileExistsError:  # this layer's own: it hides the lower one, unless both are directories and merge
@@ -105,6 +110,9 @@ class _OverlayHider:
 
 
 def _make_opaque(directory: int) -> None:
+    for name in os.listdir(directory):
+        if is_mark(os.stat(name, dir_fd=directory, follow_symlinks=False)):
+            os.unlink(name, dir_fd=directory)
     os.setxattr(directory, _OPAQUE_MARK, b"y")
 
 

@@ -82,7 +82,7 @@ def _at_step(step: int, do: Action, action: Action) -> None:
 
     def count(event: str, _arguments: object) -> None:
         nonlocal seen
-        if event == "open" or event.startswith(("os.", "fcntl.")):
+        if event == "open" or event.startswith(("os.", "fcntl.", "subprocess.")):
             seen += 1
             if seen == step:
                 do()

@@ -40,6 +40,15 @@ class StorageCases:
         yield driver
         driver.close()
 
+    def skip_without(self, state: Path, protocol: type) -> None:
+        """Skip a case for drivers that do not declare an optional protocol."""
+        place = state / "asking"
+        place.mkdir(mode=0o700)
+        driver = self.open(place)
+        driver.close()
+        if not isinstance(driver, protocol):
+            pytest.skip(f"the driver does not declare {protocol.__name__}")
+
     @staticmethod
     def layer(driver: StorageDriver, name: str, parent: str | None, fill: Fill) -> Tree:
         """Make a committed snapshot as the engine imports a layer; return what it held when it was filled."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from plugrun.api import AlreadyExists, NotFound, StorageDriver, SupportsGC, SupportsLayerDir
+from plugrun.api import AlreadyExists, NotFound, StorageDriver, SupportsClone, SupportsGC, SupportsLayerDir
 from plugrun.testing.processes import killed_before
 from plugrun.testing.storage_base import StorageCases, write
-from plugrun.testing.trees import inodes, mounted
+from plugrun.testing.trees import describe, inodes, mounted, sync
 
 Act = Callable[[StorageDriver], object]
 
@@ -103,7 +103,7 @@ class FaultCases(StorageCases):
 
     def test_killed_layer_dir(self, state: Path) -> None:
         """A staged layer is there and empty, or can be removed and made."""
-        self.skip_without_layers(state)
+        self.skip_without(state, SupportsLayerDir)
 
         def stage(driver: StorageDriver) -> None:
             assert isinstance(driver, SupportsLayerDir)
@@ -118,7 +118,7 @@ class FaultCases(StorageCases):
 
     def test_killed_commit_layer(self, state: Path) -> None:
         """Either the layer is still staged, and committing can be tried again, or it is committed."""
-        self.skip_without_layers(state)
+        self.skip_without(state, SupportsLayerDir)
 
         def stage(driver: StorageDriver) -> None:
             assert isinstance(driver, SupportsLayerDir)
@@ -137,12 +137,34 @@ class FaultCases(StorageCases):
 
         self.sweep(state, stage, commit, inspect)
 
-    def skip_without_layers(self, state: Path) -> None:
-        """Skip a case about layer directories for drivers without."""
-        place = state / "asking"
-        place.mkdir(mode=0o700)
-        if not isinstance(self.open(place), SupportsLayerDir):
-            pytest.skip("the driver does not declare SupportsLayerDir")
+    def test_killed_clone(self, state: Path) -> None:
+        """The source is whole; the clone is there and whole, or can be removed and made."""
+        self.skip_without(state, SupportsClone)
+
+        def arrange(driver: StorageDriver) -> None:
+            with mounted(driver.prepare("web", "image")) as root:
+                for number in range(3):
+                    write(f"d{number}/f")(root)
+                sync(root)
+
+        def clone(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsClone)
+            driver.clone("copy", "web")
+
+        def inspect(driver: StorageDriver) -> None:
+            with mounted(driver.mounts("web")) as root:
+                before = describe(root, times=True)
+            if "copy" in self.known(driver):
+                with mounted(driver.mounts("copy")) as root:
+                    assert describe(root, times=True) == before
+            self.remove_if_there(driver, "copy")
+            clone(driver)
+            with mounted(driver.mounts("copy")) as root:
+                assert describe(root, times=True) == before
+            driver.remove("copy")
+            driver.remove("web")
+
+        self.sweep(state, arrange, clone, inspect)
 
     def usable_or_absent(self, driver: StorageDriver, key: str) -> None:
         """Check that what is there works; then remove it, make it, and remove it again."""

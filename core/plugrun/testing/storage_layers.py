@@ -13,11 +13,10 @@ from typing import Protocol, runtime_checkable
 import pytest
 
 from plugrun.api import AlreadyExists, NotFound, StorageDriver, SupportsGC, SupportsLayerDir
-from plugrun.images.implied import inherit
-from plugrun.images.unpack import Whiteouts, unpack_layer
-from plugrun.rootfd import RootDir
+from plugrun.images.unpack import Whiteouts
 from plugrun.testing.processes import run_together
 from plugrun.testing.storage_base import StorageCases, write
+from plugrun.testing.storage_reference import import_layer, unpack
 from plugrun.testing.trees import mounted
 
 _LAYERS = 6
@@ -98,15 +97,11 @@ class LayerCases(StorageCases):
         base = _tar([(".", 0o711, 0), ("tmp", 0o1777, 0), ("srv", 0o2750, 7), ("srv/a", 0o700, 8), ("opt", 0o700, 9)])
         top = _tar([("tmp/x", None, 5), ("srv/a/b/y", None, 5), ("opt", 0o755, 1), ("opt/z", None, 5), ("w", None, 0)])
         for name, form in (("alone", Whiteouts.OVERLAY), ("onto", Whiteouts.APPLY)):
-            self.layer(layers, f"{name}-base", None, partial(_unpack, base, form=Whiteouts.APPLY))
+            self.layer(layers, f"{name}-base", None, partial(unpack, base, form=Whiteouts.APPLY))
             if form is Whiteouts.APPLY:
-                self.layer(layers, f"{name}-top", f"{name}-base", partial(_unpack, top, form=form))
+                self.layer(layers, f"{name}-top", f"{name}-base", partial(unpack, top, form=form))
                 continue
-            implied = _unpack(top, place := layers.layer_dir("key"), form=form)
-            with mounted(layers.view("below", f"{name}-base")) as lower:
-                _inherit(place, lower, implied)
-            layers.remove("below")
-            layers.commit_layer(f"{name}-top", "key", f"{name}-base")
+            import_layer(layers, f"{name}-top", f"{name}-base", top)
         seen = self.seen(layers, "alone-top")
         assert seen == self.seen(layers, "onto-top")
         modes = {path: (seen[path][0], seen[path][2]) for path in (".", "tmp", "srv", "srv/a", "srv/a/b", "opt")}
@@ -167,13 +162,3 @@ def _tar(members: list[tuple[str, int | None, int]]) -> bytes:
             info.mode, info.gid, info.mtime = mode or 0o644, group, 1_000_000_000
             archive.addfile(info)
     return out.getvalue()
-
-
-def _unpack(layer: bytes, root: Path, *, form: Whiteouts) -> list[bytes]:
-    with RootDir.at(root) as opened:
-        return unpack_layer(io.BytesIO(layer), opened.fd, whiteouts=form)
-
-
-def _inherit(layer: Path, lower: Path, implied: list[bytes]) -> None:
-    with RootDir.at(layer) as own, RootDir.at(lower) as below:
-        assert inherit(own.fd, below.fd, implied)

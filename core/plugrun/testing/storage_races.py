@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plugrun.api import SnapshotKind, SupportsGC
+from plugrun.api import AlreadyExists, SnapshotKind, SupportsClone, SupportsGC
 from plugrun.testing.processes import run_interleaved, run_together
 from plugrun.testing.storage_base import StorageCases, write
 from plugrun.testing.trees import mounted
@@ -71,6 +72,28 @@ class RaceCases(StorageCases):
 
         assert set(run_together([churn(number) for number in range(_RIVALS)])) == {"ok"}
         assert set(self.known(driver)) == {"image"}
+
+    def test_threads_do_not_disturb_each_other(self, driver: StorageDriver) -> None:
+        """Threads share one driver: other keys at the same time always work, and of one key one gets it."""
+        self.layer(driver, "image", None, write("a"))
+
+        def work(number: int) -> str:
+            for turn in range(5):
+                driver.prepare(f"web{number}-{turn}", "image")
+                driver.prepare(f"layer{number}-{turn}-key", "image")
+                driver.commit(f"layer{number}-{turn}", f"layer{number}-{turn}-key")
+                driver.remove(f"web{number}-{turn}")
+                driver.remove(f"layer{number}-{turn}")
+            try:
+                driver.prepare("web", "image")
+            except AlreadyExists:
+                return "AlreadyExists"
+            return "ok"
+
+        with ThreadPoolExecutor(_RIVALS) as pool:
+            outcomes = sorted(pool.map(work, range(_RIVALS)))
+        assert outcomes == ["AlreadyExists"] * (_RIVALS - 1) + ["ok"]
+        assert set(self.known(driver)) == {"image", "web"}
 
     # --- One process held before each of its steps, while another does the opposite ------------------------------
 
@@ -160,3 +183,24 @@ class RaceCases(StorageCases):
                 driver.gc(frozenset(info.name for info in driver.walk()))
 
         self.race(state, lambda driver: driver.prepare("new", "image"), collect, {("ok", "ok")})
+
+    def test_race_of_cloning_and_removing_the_source(self, state: Path) -> None:
+        """Either the clone is whole, or it never was."""
+        self.skip_without(state, SupportsClone)
+
+        def clone(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsClone)
+            driver.clone("new", "db")
+
+        expected = {("NotFound", "ok"), ("ok", "ok")}
+        self.race(state, clone, lambda driver: driver.remove("db"), expected)
+
+    def test_race_of_clones_for_a_key(self, state: Path) -> None:
+        """Cloned by one and prepared by another at the same time: one of them has it."""
+        self.skip_without(state, SupportsClone)
+
+        def clone(driver: StorageDriver) -> None:
+            assert isinstance(driver, SupportsClone)
+            driver.clone("new", "web")
+
+        self.race(state, clone, lambda driver: driver.prepare("new", "image"), {("AlreadyExists", "ok")})

@@ -193,34 +193,7 @@ class SnapshotCases(StorageCases):
             "look": SnapshotInfo("look", SnapshotKind.VIEW, "image"),
         }
 
-    def test_usage_is_the_snapshot_s_own(self, driver: StorageDriver) -> None:
-        """A mebibyte in the parent is not the child's; two hard links are one inode."""
-        self.layer(driver, "image", None, write("large", "x" * 2**20))
-        with mounted(driver.prepare("web", "image")) as root:
-            empty = driver.usage("web")
-            write("own", "y" * 2**18)(root)
-            (root / "twin").hardlink_to(root / "own")
-        own = driver.usage("web")
-        assert driver.usage("image").size >= 2**20
-        assert empty.size < 2**16
-        assert 2**18 <= own.size - empty.size < 2**19
-        assert own.inodes - empty.inodes == 1
-        with pytest.raises(NotFound):
-            driver.usage("unknown")
-
     def test_close_twice(self, driver: StorageDriver) -> None:
         """Closing again is fine."""
         driver.close()
         driver.close()
-
-    @pytest.mark.parametrize("name", ["0", "a.b_c-d", "x" * 100, "f" * 64, "active", "committed", "fs", "lock", "work"])
-    def test_names_are_path_components(self, driver: StorageDriver, name: str) -> None:
-        """Whatever the alphabet allows works as key and as name, also the driver's own words."""
-        self.layer(driver, name, None, write("a"))
-        other = "k" + name[1:] if len(name) > 1 else "k"
-        with mounted(driver.prepare(other, name)) as root:
-            assert (root / "a").read_text() == "text"
-        assert set(self.known(driver)) == {name, other}
-        driver.remove(other)
-        driver.remove(name)
-        assert self.known(driver) == {}

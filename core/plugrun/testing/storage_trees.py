@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from plugrun.testing.storage_base import Fill, StorageCases, write
-from plugrun.testing.trees import clear, describe, mounted
+from plugrun.testing.trees import clear, describe, mounted, sync
 
 if TYPE_CHECKING:
     from plugrun.api import StorageDriver
 
 _DEEP = 128
+_SPARSE = 16 * 2**20  # bytes
+# user:7:rw beside owner, group, mask and other, each as tag, permissions, id: linux/posix_acl_xattr.h
+_ACL = struct.pack(
+    "<I" + "HHI" * 5, 2, *(1, 6, 2**32 - 1, 2, 6, 7, 4, 4, 2**32 - 1, 16, 6, 2**32 - 1, 32, 4, 2**32 - 1)
+)
 _NET_RAW = bytes.fromhex("0000000200200000000000000000000000000000")  # VFS_CAP_REVISION_2, linux/capability.h
 
 
@@ -102,6 +108,50 @@ class TreeCases(StorageCases):
             (root / "tmp").chmod(0o1777)
 
         self.agree(driver, plain, dress, lambda root: os.chown(root / "tmp", 7, 7), write("tmp/x"))
+
+    def test_access_lists_are_kept(self, driver: StorageDriver, plain: Path) -> None:
+        """POSIX access control lists of files, and default ones of directories: acl(5)."""
+
+        def grant(root: Path) -> None:
+            write("d/f")(root)
+            os.setxattr(root / "d/f", "system.posix_acl_access", _ACL)
+            os.setxattr(root / "d", "system.posix_acl_default", _ACL)
+
+        self.agree(driver, plain, grant, write("d/g"), lambda root: os.chown(root / "d", 7, 7))
+
+    def test_holes_stay_holes(self, driver: StorageDriver) -> None:
+        """A sparse file is as sparse in the committed layer, and in a container that changes a byte of it."""
+
+        def punch(root: Path) -> None:
+            with (root / "disk").open("wb") as stream:
+                stream.truncate(_SPARSE)
+                stream.seek(_SPARSE // 2)
+                stream.write(b"island")
+
+        self.layer(driver, "image", None, punch)
+        with mounted(driver.prepare("web", "image")) as root:
+            with (root / "disk").open("r+b") as stream:
+                stream.write(b"X")
+            sync(root)
+            info = (root / "disk").stat()
+            assert info.st_size == _SPARSE
+            assert info.st_blocks * 512 < _SPARSE // 8, "the holes were filled"
+        with mounted(driver.view("look", "image")) as root:
+            assert (root / "disk").stat().st_blocks * 512 < _SPARSE // 8, "the holes were filled"
+
+    def test_times_of_everything_are_kept(self, driver: StorageDriver) -> None:
+        """Directories and symbolic links have times too, of nanoseconds, before 1970 and after 2038."""
+
+        def age(root: Path) -> None:
+            write("d/f")(root)
+            (root / "link").symlink_to("d")
+            for name, time in (("d/f", -5), ("link", 2**31 * 10**9 + 7), ("d", 1_000_000_007), (".", 10**18 + 1)):
+                os.utime(root / name, ns=(time, time), follow_symlinks=False)
+
+        self.layer(driver, "image", None, age)
+        with mounted(driver.prepare("web", "image")) as root:
+            times = {name: (root / name).lstat().st_mtime_ns for name in ("d/f", "link", "d", ".")}
+        assert times == {"d/f": -5, "link": 2**31 * 10**9 + 7, "d": 1_000_000_007, ".": 10**18 + 1}
 
     def test_root_directory_is_inherited(self, driver: StorageDriver, plain: Path) -> None:
         """A container's ``/`` has the mode and owner that the image gave it."""

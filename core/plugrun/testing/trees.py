@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from plugrun.api import Mount
 
 Tree = dict[str, tuple[object, ...]]
+
+_ATTRIBUTES = ("user.", "security.capability", "system.posix_acl")  # what images carry and containers may set
 
 
 @contextlib.contextmanager
@@ -45,11 +49,31 @@ def describe(root: Path, *, times: bool = False) -> Tree:
     for path in paths:
         info = path.lstat()
         name = str(path.relative_to(root))
-        is_dir = path.is_dir() and not path.is_symlink()
+        is_dir = stat.S_ISDIR(info.st_mode)
         first = name if is_dir else inodes.setdefault(info.st_ino, name)
         modified = info.st_mtime_ns if times and not is_dir else 0
-        found[name] = (oct(info.st_mode), info.st_uid, info.st_gid, _content(path), _attributes(path), first, modified)
+        found[name] = (*_owner(info), _content(path, info), _attributes(path, info), first, modified)
     return found
+
+
+def differences(before: Path, after: Path) -> set[bytes]:
+    """Return the paths, relative and empty for the root, at which two trees are not the same.
+
+    They are when both have an entry of the same type, content, owner, mode, time and extended attributes. Which names
+    are hard links of each other is not compared: a name that came or went is a difference already.
+    """
+    one, other = _survey(os.fsencode(before)), _survey(os.fsencode(after))
+    return {path for path in one.keys() | other.keys() if one.get(path) != other.get(path)}
+
+
+def sync(root: Path) -> None:
+    """Call syncfs(2) on the file system mounted at ``root``, as the engine does before it has a driver copy it."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot sync {root}")
+    finally:
+        os.close(descriptor)
 
 
 def inodes(root: Path) -> int:
@@ -65,15 +89,30 @@ def clear(path: Path) -> None:
         path.unlink()
 
 
-def _content(path: Path) -> object:
-    if path.is_symlink():
-        return os.readlink(path)
-    if path.is_file():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    info = path.lstat()
-    return None if path.is_dir() else info.st_rdev
+def _survey(root: bytes) -> dict[bytes, tuple[object, ...]]:
+    """Return what there is at each path, times of directories included."""
+    found: dict[bytes, tuple[object, ...]] = {}
+    paths = [root, *(os.path.join(at, name) for at, below, files in os.walk(root) for name in below + files)]
+    for path in paths:
+        info = os.lstat(path)
+        facts = (*_owner(info), _content(path, info), _attributes(path, info), info.st_mtime_ns)
+        found[path[len(root) + 1 :]] = facts
+    return found
 
 
-def _attributes(path: Path) -> object:
-    names = [] if path.is_symlink() else sorted(os.listxattr(path))
-    return [(name, os.getxattr(path, name)) for name in names if name.startswith(("user.", "security.capability"))]
+def _owner(info: os.stat_result) -> tuple[str, int, int]:
+    return oct(info.st_mode), info.st_uid, info.st_gid
+
+
+def _content(path: bytes | Path, info: os.stat_result) -> object:
+    if stat.S_ISLNK(info.st_mode):
+        return os.readlink(os.fsencode(path))
+    if stat.S_ISREG(info.st_mode):
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return None if stat.S_ISDIR(info.st_mode) else info.st_rdev
+
+
+def _attributes(path: bytes | Path, info: os.stat_result) -> object:
+    names = [] if stat.S_ISLNK(info.st_mode) else sorted(os.listxattr(path))
+    return [(name, os.getxattr(path, name)) for name in names if name.startswith(_ATTRIBUTES)]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 class TestContract(StorageContract):
     """The conformance kit on the overlay driver, opened through its declaration."""
 
+    features = frozenset({"precise-changes"})
+
     def open(self, state: Path) -> StorageDriver:
         (spec,) = plugrun_storage_drivers()
         return spec.factory(state, None)

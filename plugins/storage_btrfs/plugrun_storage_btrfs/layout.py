@@ -17,6 +17,7 @@ a crash left. ``lock`` is held (flock(2)) while snapshots are made or removed, n
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -174,7 +175,9 @@ def _delete_part(path: str) -> None:
     elif os.path.isdir(path):
         try:
             subvolumes.delete(path)
-        except PermissionError as error:
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EBUSY, errno.ETXTBSY}:
+                raise
             raise DriverError(
                 f"cannot delete the subvolume {path}: {error.strerror}",
                 hint="look for an active swap file in it (swapon --show) or a btrfs send of it; then try again",

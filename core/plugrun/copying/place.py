@@ -52,7 +52,7 @@ class Placer:
         self._policy = policy
         self._tick = tick
         self._tmpfile = True
-        self._times: list[tuple[bytes, int]] = []  # of new directories on the way down
+        self._times: list[tuple[bytes, int]] = []  # of directories on the way down
         self._placed: dict[Identity, tuple[bytes, Identity]] = {}  # original → path and inode of its copy
         self.devices = 0
 
@@ -109,9 +109,8 @@ class Placer:
                 f'"{printable(path)}" is there and no directory: a directory cannot replace it'
             ) from None
         try:
-            if new:
-                self._times.append((path, item.mtime))
             if new or self._policy.existing:
+                self._times.append((path, item.mtime))
                 self._policy.apply(fd, item)
             return identity(os.fstat(fd))
         finally:
@@ -121,16 +120,17 @@ class Placer:
         fd = os.open(".", _DIRECTORY, dir_fd=self._base)
         try:
             if self._policy.existing:
+                self._times.append((b"", item.mtime))
                 self._policy.apply(fd, item)
             return identity(os.fstat(fd))
         finally:
             os.close(fd)
 
     def _settle(self, path: bytes | None) -> None:
-        """Set the time of each new directory that ``path`` is not in: nothing more is put there."""
+        """Set the time of each directory that ``path`` is not in: nothing more is put there."""
         while self._times:
             done, mtime = self._times[-1]
-            if path is not None and path.startswith(done + b"/"):
+            if path is not None and (not done or path.startswith(done + b"/")):
                 return
             self._times.pop()
             with contextlib.suppress(OSError):  # moved by somebody: the time of what is there now is not ours to set

@@ -130,6 +130,12 @@ def file_system_type(descriptor: int) -> int:
     return int(answer.type) & 0xFFFFFFFF
 
 
+def mount_id(descriptor: int) -> int:
+    """Return the id of the mount that an open file was reached by: proc_pid_fdinfo(5), ``mnt_id``."""
+    with open(f"/proc/self/fdinfo/{descriptor}", encoding="ascii") as stream:
+        return int(next(line for line in stream if line.startswith("mnt_id:")).split()[1])
+
+
 def _syscall(number: int, *arguments: object) -> int:
     """Call what libc may not have yet; its variadic ``syscall`` takes every number as a long."""
     longs = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]

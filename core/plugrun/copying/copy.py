@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,7 +126,7 @@ class _Copy:
             walk = Walk(found, start)
             placer = Placer(target.fd, _bytes(target), Parents(target.fd, end), policy, self._progress.data)
             opened.callback(placer.close)
-            for item in walk.items():
+            for item in opened.enter_context(contextlib.closing(walk.items())):
                 made = placer.put(item)
                 if made is not None and walk.never is None:
                     walk.never = made
@@ -165,10 +165,11 @@ class _Copy:
         self._report(walk, 0)
         self._some(archive.cut, "became shorter while being copied; zeros stand for the rest")
 
-    def _each(self, items: Iterable[Item], put: Callable[[Item], object]) -> None:
-        for item in items:
-            put(item)
-            self._progress.item()
+    def _each(self, items: Generator[Item], put: Callable[[Item], object]) -> None:
+        with contextlib.closing(items):  # so that it lets go of its descriptors now, also after an error
+            for item in items:
+                put(item)
+                self._progress.item()
 
     def _report(self, walk: Walk, devices: int) -> None:
         """Warn about what is not in the copy."""

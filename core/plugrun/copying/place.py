@@ -14,9 +14,10 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+from plugrun import linux
 from plugrun.copying.data import write_through
 from plugrun.copying.item import Identity, Item, Tick, failure, identity
-from plugrun.errors import AlreadyExists, InvalidArgument
+from plugrun.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from plugrun.images.entry import EntryType, printable
 from plugrun.rootfd import open_beneath
 
@@ -52,7 +53,7 @@ class Placer:
         self._policy = policy
         self._tick = tick
         self._tmpfile = True
-        self._times: list[tuple[bytes, int]] = []  # of new directories on the way down
+        self._times: list[tuple[bytes, int]] = []  # of directories on the way down
         self._placed: dict[Identity, tuple[bytes, Identity]] = {}  # original → path and inode of its copy
         self.devices = 0
 
@@ -109,9 +110,8 @@ class Placer:
                 f'"{printable(path)}" is there and no directory: a directory cannot replace it'
             ) from None
         try:
-            if new:
-                self._times.append((path, item.mtime))
             if new or self._policy.existing:
+                self._times.append((path, item.mtime))
                 self._policy.apply(fd, item)
             return identity(os.fstat(fd))
         finally:
@@ -121,16 +121,17 @@ class Placer:
         fd = os.open(".", _DIRECTORY, dir_fd=self._base)
         try:
             if self._policy.existing:
+                self._times.append((b"", item.mtime))
                 self._policy.apply(fd, item)
             return identity(os.fstat(fd))
         finally:
             os.close(fd)
 
     def _settle(self, path: bytes | None) -> None:
-        """Set the time of each new directory that ``path`` is not in: nothing more is put there."""
+        """Set the time of each directory that ``path`` is not in: nothing more is put there."""
         while self._times:
             done, mtime = self._times[-1]
-            if path is not None and path.startswith(done + b"/"):
+            if path is not None and (not done or path.startswith(done + b"/")):
                 return
             self._times.pop()
             with contextlib.suppress(OSError):  # moved by somebody: the time of what is there now is not ours to set
@@ -149,8 +150,10 @@ class Placer:
             item.content.copy_to(fd, self._tick)
             self._policy.apply(fd, item)
             if aside is not None:
-                _check_replaceable(directory, name)
-                self._rename(directory, aside, name, fd)
+                if _is_mounted_on(directory, name):
+                    write_through(directory, name, fd)
+                else:
+                    os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
             else:
                 link = f"/proc/self/fd/{fd}"
                 self._replacing(directory, name, lambda new: os.link(link, new, dst_dir_fd=directory), content=fd)
@@ -217,40 +220,48 @@ class Placer:
         self._replacing(directory, name, lambda new: os.mknod(new, mode, device, dir_fd=directory))
         self._policy.apply_to_node(directory, name, item)
 
-    def _replacing(
-        self, directory: int, name: bytes, make: Callable[[bytes], None], *, content: int | None = None
-    ) -> None:
-        """Make something at a name, in place of what may be there; see :meth:`_rename`."""
+    @staticmethod
+    def _replacing(directory: int, name: bytes, make: Callable[[bytes], None], *, content: int | None = None) -> None:
+        """Make something at a name, in place of what may be there.
+
+        :param content: an open file, whose bytes go into what is mounted there, if something is.
+        """
         try:
             make(name)
         except FileExistsError:
-            _check_replaceable(directory, name)
+            if _is_mounted_on(directory, name):
+                if content is None:
+                    raise FailedPrecondition(f'"{printable(name)}" cannot be replaced: it is mounted there') from None
+                write_through(directory, name, content)
+                return
             aside = _aside()
             make(aside)
             try:
-                self._rename(directory, aside, name, content)
+                os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(aside, dir_fd=directory)
-
-    def _rename(self, directory: int, aside: bytes, name: bytes, content: int | None) -> None:
-        """Give something its name; where a file is mounted, write ``content`` into that."""
-        try:
-            os.rename(aside, name, src_dir_fd=directory, dst_dir_fd=directory)
-        except OSError as error:
-            if error.errno != errno.EBUSY or content is None:
-                raise
-            write_through(directory, name, content)
 
 
 def _aside() -> bytes:
     return b".plugrun-" + os.urandom(8).hex().encode()
 
 
-def _check_replaceable(directory: int, name: bytes) -> None:
+def _is_mounted_on(directory: int, name: bytes) -> bool:
+    """Whether something is mounted on a file that is about to be replaced; nothing there is fine.
+
+    A rename over a mount point of another namespace, such as a container's ``/etc/hosts``, would not fail but take the
+    mount away (Linux 3.18, "vfs: lazily unmount").
+
+    :raises AlreadyExists: it is a directory.
+    """
     try:
-        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        raise AlreadyExists(f'"{printable(name)}" is there and a directory: only a directory can be merged with it')
+        return False
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise AlreadyExists(f'"{printable(name)}" is there and a directory: only a directory can be merged with it')
+        return linux.mount_id(fd) != linux.mount_id(directory)
+    finally:
+        os.close(fd)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from plugrun.copying.data import write_at
@@ -20,7 +20,7 @@ _CHUNK = 1 << 20
 _WHAT = "the archive"
 
 
-def read(descriptor: int) -> Iterator[Item]:
+def read(descriptor: int) -> Generator[Item]:
     """Yield the members of an archive, gzip, zstd or xz compressed or not, and read to its end.
 
     :raises InvalidArgument: it is malformed, truncated, beyond the limits, or has a name with ``..``.

@@ -19,7 +19,7 @@ from plugrun.images.metadata import is_allowed
 from plugrun.rootfd import open_beneath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from plugrun.copying.ends import End
 
@@ -54,7 +54,7 @@ class Walk:
         self.sockets = 0
         self.never: Identity | None = None
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Generator[Item]:
         """Yield each thing after the directory it is in; its descriptors are closed once the next one is asked for.
 
         :raises InvalidArgument: the destination is inside.

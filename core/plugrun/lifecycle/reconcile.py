@@ -1,7 +1,7 @@
 """Reconcile: finish or undo what a killed plugrun, a killed monitor or a reboot left behind.
 
-Runs at the start of every command that changes something. When nothing is wrong it costs three indexed queries and a look
-at one process per running container.
+Runs at the start of every command that changes something. When nothing is wrong it costs three indexed queries and a
+look at one process per running container.
 """
 
 from __future__ import annotations

@@ -136,6 +136,7 @@ def test_a_clone_goes_its_own_way(engine, storage):
         return
     writing = "i=0; while true; do for f in a b; do echo $i > /x/t; mv /x/t /x/$f; done; i=$((i+1)); done"
     engine("run", "-d", "--name", "web", "-v", "data:/x", "busybox", "sh", "-c", writing).ok()
+    engine("exec", "web", "sh", "-c", "until test -e /x/b; do true; done").ok()
     assert engine("volume", "clone", "data", "copy").ok().line == "copy"
     read = engine("run", "--rm", "-v", "copy:/x", "busybox", "cat", "/x/a", "/x/b").ok().stdout.split()
     first, second = map(int, read)

@@ -55,7 +55,7 @@ def snapshot_key(container_id: str) -> str:
 
 
 def image_key(container_id: str, number: int) -> str:
-    """Return the key of the view of an image that a running container has mounted, as the how-manieth it may be."""
+    """Return the key of the copy of an image that a running container has mounted, its ``number``-th mount."""
     return f"image-{container_id}-{number}"
 
 

@@ -81,6 +81,7 @@ def _move_up(volume: int) -> None:
     try:
         whole = os.open(WHOLE, _DIRECTORY, dir_fd=volume)
         try:
+            modified = os.fstat(whole).st_mtime_ns  # before anything leaves it
             there = set(_names(top))
             for name in _names(whole):
                 if name not in there:  # somebody has made one of that name since: it stays
@@ -89,6 +90,7 @@ def _move_up(volume: int) -> None:
         finally:
             os.close(whole)
         shutil.rmtree(WHOLE, dir_fd=top)
+        os.utime(top, ns=(modified, modified))
         linux.syncfs(f"/proc/self/fd/{top}")
     finally:
         os.close(top)

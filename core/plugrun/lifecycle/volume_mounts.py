@@ -118,13 +118,16 @@ def _mounts_of(engine: Engine, name: str) -> Sequence[Mount]:
 
 
 def _image(engine: Engine, record: ContainerRecord, mount: ImageMount, number: int) -> str:
-    """Mount one image; return the path of what is to be bound."""
+    """Mount one image; return the path of what is to be bound.
+
+    Not a view, which may be the layer itself: a privileged container can make what it has mounted writable.
+    """
     driver = engine.storage(record.storage, record.storage_options)
     key, point = names.image_key(record.id, number), engine.paths.mounts(record.id) / str(number)
     with contextlib.suppress(NotFound):
         driver.remove(key)  # of a start that ended with the machine
     with _top(engine, record, mount) as top:
-        _mount(driver.view(key, top), point)
+        _mount(driver.prepare(key, top), point)
     return _part(point, mount.subpath, f"image {mount.image}")
 
 

@@ -52,8 +52,10 @@ def _bind(bind: BindMount) -> dict[str, Any]:
     # file, and crun 1.8 takes "rro" for directories only.
     below = bind.recursive in {"enabled", "readonly"} and recursive_read_only() and os.path.isdir(bind.source)
     read_only = ["rro" if below else "ro"] if bind.read_only else []
-    how = "bind" if bind.recursive == "disabled" else "rbind"
-    return _mount(bind.destination, "bind", bind.source, how, bind.propagation, *read_only)
+    how, propagation = "rbind", bind.propagation
+    if bind.recursive == "disabled":
+        how, propagation = "bind", propagation.removeprefix("r")  # crun 1.8 takes one recursive option for all
+    return _mount(bind.destination, "bind", bind.source, how, propagation, *read_only)
 
 
 def _tmpfs(destination: str, options: str) -> dict[str, Any]:

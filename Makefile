@@ -2,7 +2,7 @@
 # private host in which real containers run. The rest are parts of those two.
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit lint format docs bench bench-deps setup images clean
+.PHONY: help demo test unit lint format docs bench plots bench-deps setup images clean
 
 # One pytest process directs, two run tests, and each is in a private host of its own.
 WORKERS := -d --tx '2*popen//python=scripts/private-python'
@@ -34,6 +34,10 @@ docs: setup ## Write the reference pages from the code
 bench: setup images ## Side by side with podman and docker, those installed (as root)
 	@scripts/private-host .venv/bin/python bench/run.py
 	@scripts/private-host .venv/bin/python bench/pull.py
+	@scripts/private-host .venv/bin/python bench/storage.py
+
+plots: setup ## Draw the plots of docs/bench from its numbers
+	@$$(command -v uv || ls .cache/uv-*/bin/uv | tail -n 1) run --quiet --no-project --with 'matplotlib==3.10.*' bench/plots.py
 
 bench-deps: ## Install podman, docker and curl from Debian for make bench
 	@apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends podman docker.io curl

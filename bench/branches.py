@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,27 +48,50 @@ def _one(engine: Engine, files: int, size: int) -> dict[str, list[float]]:
     output([*engine.argv, "load", "-i", str(ARCHIVE)])
     command = (engine.network_option, "none", "--name", "full", "busybox", "sleep", "3600")
     output([*engine.argv, "run", "-d", *command])
-    times: dict[str, list[float]] = {}
+    times: dict[str, list[float]] = {"snapshot": [], "paused": [], "clone": [], "rollback": []}
     try:
         with _opened(engine) as opened:
             _fill(opened.paths.rootfs(opened.containers.find("full").id), files, size)
-            subprocess.run(["sync", "-f", str(engine.store)], check=True)
-            for number in range(ROUNDS):
-                for operation, act in _operations(opened, number).items():
-                    started = time.perf_counter()
-                    paused = act()
-                    times.setdefault(operation, []).append((time.perf_counter() - started) * 1000)
-                    if paused is not None:
-                        times.setdefault("paused", []).append(paused * 1000)
+            for _ in range(ROUNDS):
+                _while_it_runs(opened, engine, times)
+            output([*engine.argv, "stop", "-t", "0", "full"])
+            for _ in range(ROUNDS):
+                _when_stopped(opened, engine, times)
     finally:
-        names = output([*engine.argv, "ps", "-aq"]).split()
-        output([*engine.argv, "rm", "-f", *names])
+        output([*engine.argv, "rm", "-f", *output([*engine.argv, "ps", "-aq"]).split()])
     return times
 
 
-def _operations(opened: Any, number: int) -> dict[str, Callable[[], float | None]]:
-    """Return what is timed, in order: of a container that runs, and of the stopped clone of it."""
-    raise NotImplementedError
+def _while_it_runs(opened: Any, engine: Engine, times: dict[str, list[float]]) -> None:
+    from plugrun.lifecycle import clone, snapshot
+
+    record = opened.containers.find("full")
+    with _timed(engine, times["snapshot"]):
+        _, pause = snapshot.create(opened, record, "saved")
+    times["paused"].append(pause.seconds * 1000)
+    with _timed(engine, times["clone"]):
+        clone.clone(opened, record, "copy")
+    output([*engine.argv, "rm", "copy"])
+    snapshot.remove(opened, record, "saved")
+
+
+def _when_stopped(opened: Any, engine: Engine, times: dict[str, list[float]]) -> None:
+    from plugrun.lifecycle import rollback, snapshot
+
+    record = opened.containers.find("full")
+    snapshot.create(opened, record, "saved")
+    with _timed(engine, times["rollback"]):
+        record = rollback.rollback(opened, record, "saved")
+    snapshot.remove(opened, record, "saved")
+
+
+@contextlib.contextmanager
+def _timed(engine: Engine, times: list[float]) -> Iterator[None]:
+    """Time a block, in milliseconds; what was done before is on the disk."""
+    subprocess.run(["sync", "-f", str(engine.store)], check=True)
+    started = time.perf_counter()
+    yield
+    times.append((time.perf_counter() - started) * 1000)
 
 
 def _fill(root: Path, files: int, size: int) -> None:

@@ -183,16 +183,18 @@ def test_a_file_that_became_a_device_is_not_opened(copy, source, target, monkeyp
     assert (target / "file").read_text() == "content"
 
 
-def test_a_file_that_grows_for_ever_ends(copy, source, target):
-    (source / "log").write_bytes(b"x" * (1 << 20))
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_a_file_that_grows_ends_where_it_ended(copy, source, target, size):
+    (source / "log").write_bytes(b"x" * size)
+    more = iter([b"x" * size] * 3)
 
-    def more(count):
+    def grow(count):
         with (source / "log").open("ab") as stream:
-            stream.write(b"x" * (1 << 20))
+            stream.write(next(more, b""))
 
-    copy._count = more
+    copy._count = grow
     copy(source, target)
-    assert (target / "log").stat().st_size == 1 << 20
+    assert (target / "log").stat().st_size == size
 
 
 def test_sockets_are_left_out(copy, source, target):

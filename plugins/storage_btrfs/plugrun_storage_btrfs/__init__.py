@@ -50,7 +50,7 @@ def plugrun_storage_drivers() -> Iterable[DriverSpec[StorageDriver]]:
             _probe,
             api=ApiVersion(1, 0),
             priority=40,
-            supports=frozenset({"clone", "gc"}),
+            supports=frozenset({"clone", "changes", "quota", "gc"}),
             pool=PoolSpec("btrfs", ("noatime",), _make_pool, _grow_pool, _SMALLEST_POOL),
         )
     ]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from plugrun.api import (
     AlreadyExists,
+    Changed,
     FailedPrecondition,
     Mount,
     NotFound,
@@ -16,8 +17,8 @@ from plugrun.api import (
     SnapshotKind,
     Usage,
 )
-from plugrun_storage_btrfs import items, subvolumes
-from plugrun_storage_btrfs.durable import commit_transaction, sync_data
+from plugrun_storage_btrfs import differences, items, quota, subvolumes
+from plugrun_storage_btrfs.durable import commit_transaction, finish_deletion, sync_data
 from plugrun_storage_btrfs.layout import ACTIVE, COMMITTED, KINDS, VIEW, Layout
 
 
@@ -74,6 +75,7 @@ class BtrfsDriver:
         with layout.locked():
             self._check_active(key)
             self._check_free(name)
+            quota.forget(layout.fs(ACTIVE, key))
             layout.delete(name)
             os.rename(layout.path(ACTIVE, key), layout.path(COMMITTED, name))
             try:
@@ -85,17 +87,20 @@ class BtrfsDriver:
     def remove(self, key: str) -> None:
         """Remove a snapshot of any kind, and what a crash left of it: :meth:`plugrun.api.StorageDriver.remove`.
 
-        :post: a power cut does not bring it back. Its space is given back in the background.
+        :post: a power cut does not bring it back. Its space is free within 30 seconds, at once where there is little.
         """
         layout = self._layout
         with layout.locked():
             place = layout.place(key)
             if place == COMMITTED:
                 self._refuse_parent(key)
+            if place == ACTIVE:
+                quota.forget(layout.fs(place, key))
             if not layout.delete(key):
                 raise NotFound(f"no snapshot {key!r}")
-        with layout.reported():
-            commit_transaction(layout.state_dir)
+        if place != VIEW:
+            with layout.reported():
+                finish_deletion(layout.state_dir)
 
     def stat(self, key: str) -> SnapshotInfo:
         """Describe one snapshot."""
@@ -129,7 +134,7 @@ class BtrfsDriver:
     def close(self) -> None:
         """Let go of nothing: between calls the driver holds nothing open."""
 
-    # --- SupportsClone and SupportsGC --------------------------------------------------------------------------------
+    # --- SupportsClone, SupportsChanges, SupportsQuota, SupportsGC ---------------------------------------------------
 
     def clone(self, key: str, source: str) -> None:
         """Copy an active snapshot, whatever its size: :meth:`plugrun.api.SupportsClone.clone`."""
@@ -139,8 +144,29 @@ class BtrfsDriver:
             self._check_active(source)
             with layout.making(ACTIVE, key, layout.parent(ACTIVE, source)) as path:
                 subvolumes.snapshot(layout.fs(ACTIVE, source), path)
+                quota.forget(path)  # full accounting copies limits
         with layout.reported():
             commit_transaction(layout.state_dir)
+
+    def changes(self, key: str) -> Iterable[Changed]:
+        """Yield where an active snapshot may differ from its parent: :meth:`plugrun.api.SupportsChanges.changes`."""
+        self._check_active(key)
+        parent = self._layout.parent(ACTIVE, key)
+        return self._changes(key, parent) if parent else [Changed(b"", whole=True)]
+
+    def _changes(self, key: str, parent: str) -> Iterator[Changed]:
+        layout = self._layout
+        below = layout.fs(COMMITTED, parent)
+        with layout.reported():
+            subvolumes.freeze(below)
+            with layout.frozen(ACTIVE, key) as copy:
+                yield from differences.changes(copy, layout.fs(ACTIVE, key), below)
+
+    def limit(self, key: str, size: int) -> None:
+        """Bound what an active snapshot holds beyond its parents: :meth:`plugrun.api.SupportsQuota.limit`."""
+        with self._layout.locked():
+            self._check_active(key)
+            quota.limit(self._layout.fs(ACTIVE, key), size)
 
     def gc(self, _valid: frozenset[str]) -> None:
         """Delete what crashes left, which :meth:`walk` does not show, and end what they interrupted."""
@@ -150,6 +176,7 @@ class BtrfsDriver:
                 for key in os.listdir(layout.path(kind)):
                     if layout.place(key) is None:  # whoever was making it held the lock that is now ours
                         layout.delete(key)
+            layout.delete_copies()
             for name in os.listdir(layout.path(COMMITTED)):
                 subvolumes.freeze(layout.fs(COMMITTED, name))
 

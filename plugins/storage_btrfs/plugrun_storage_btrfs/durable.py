@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 
 import btrfsutil
+
+_SHORT = 10  # a file system with less than this part of it available
+_PATIENCE, _PAUSE = 10.0, 0.02  # seconds
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -25,8 +29,25 @@ def sync_data(path: str) -> None:
 
 
 def commit_transaction(path: str) -> None:
-    """Have everything done so far to names and subvolumes survive a power cut; file data is left to its own time.
-
-    Afterwards the kernel begins to give back the space of deleted subvolumes, in the background.
-    """
+    """Have everything done so far to names and subvolumes survive a power cut; file data is left to its own time."""
     btrfsutil.wait_sync(path, btrfsutil.start_sync(path))
+
+
+def finish_deletion(path: str) -> None:
+    """Have the deletion of subvolumes survive a power cut, and their space be there again where it is needed.
+
+    The kernel frees it in the background, and with the transaction after that, up to 30 seconds later. On a file system
+    that is short of space this waits for it: who removes something there is about to use the space.
+    """
+    commit_transaction(path)
+    if not _is_short_of_space(path):
+        return
+    end = time.monotonic() + _PATIENCE
+    while btrfsutil.deleted_subvolumes(path) and time.monotonic() < end:
+        time.sleep(_PAUSE)  # the kernel only tells what is left (since 6.13 it lets one wait)
+    commit_transaction(path)
+
+
+def _is_short_of_space(path: str) -> bool:
+    space = os.statvfs(path)
+    return space.f_bavail * _SHORT < space.f_blocks

@@ -16,6 +16,17 @@ _RESIZE = 0x50009403  # BTRFS_IOC_RESIZE: _IOW(0x94, 3, struct btrfs_ioctl_vol_a
 _TREE_SEARCH_V2 = 0xC0709411  # BTRFS_IOC_TREE_SEARCH_V2: _IOWR(0x94, 17, struct btrfs_ioctl_search_args_v2)
 _INO_PATHS = 0xC0389423  # BTRFS_IOC_INO_PATHS: _IOWR(0x94, 35, struct btrfs_ioctl_ino_path_args)
 _SEND = 0x40489426  # BTRFS_IOC_SEND: _IOW(0x94, 38, struct btrfs_ioctl_send_args)
+_FS_INFO = 0x8400941F  # BTRFS_IOC_FS_INFO: _IOR(0x94, 31, struct btrfs_ioctl_fs_info_args)
+_QUOTA_CTL = 0xC0109428  # BTRFS_IOC_QUOTA_CTL: _IOWR(0x94, 40, struct btrfs_ioctl_quota_ctl_args)
+_QGROUP_ASSIGN = 0x40189429  # BTRFS_IOC_QGROUP_ASSIGN: _IOW(0x94, 41, struct btrfs_ioctl_qgroup_assign_args)
+_QGROUP_CREATE = 0x4010942A  # BTRFS_IOC_QGROUP_CREATE: _IOW(0x94, 42, struct btrfs_ioctl_qgroup_create_args)
+_QGROUP_LIMIT = 0x8030942B  # BTRFS_IOC_QGROUP_LIMIT: _IOR(0x94, 43, struct btrfs_ioctl_qgroup_limit_args)
+_QUOTA_RESCAN_WAIT = 0x942E  # BTRFS_IOC_QUOTA_RESCAN_WAIT: _IO(0x94, 46)
+
+QUOTA_FULL, QUOTA_SIMPLE = 1, 4  # BTRFS_QUOTA_CTL_ENABLE, BTRFS_QUOTA_CTL_ENABLE_SIMPLE_QUOTA
+_MAX_EXCL = 2  # BTRFS_QGROUP_LIMIT_MAX_EXCL
+_TWO = struct.Struct("<QQ")
+_FS_INFO_SIZE, _FSID = 1024, 16
 
 _VOL_ARGS = struct.Struct("<q4088s")  # fd, name
 
@@ -27,6 +38,7 @@ _BUFFER = 65536
 _MAX_U64, _MAX_U32 = 2**64 - 1, 2**32 - 1
 
 _INO_PATH_ARGS = struct.Struct("<QQ32xQ")  # inum, size, fspath
+_NAMES = 4096
 _CONTAINER = struct.Struct("<IIII")  # struct btrfs_data_container: bytes left and missing, elements there and missed
 
 _SEND_ARGS = struct.Struct("<qQQQQI28x")  # send_fd, clone_sources_count, clone_sources, parent_root, flags, version
@@ -78,10 +90,10 @@ def paths_of_inode(descriptor: int, number: int) -> list[bytes]:
     """Return all names of an inode, relative to its subvolume's root directory.
 
     :param descriptor: a directory in the subvolume.
-    :raises OSError: ``ENOENT``, it has none; ``EOVERFLOW``, its names do not fit into 64 KiB.
+    :raises OverflowError: they do not fit into 4 KiB, which is as much as the kernel tells.
     """
-    container = ctypes.create_string_buffer(_BUFFER)
-    fcntl.ioctl(descriptor, _INO_PATHS, _INO_PATH_ARGS.pack(number, _BUFFER, ctypes.addressof(container)))
+    container = ctypes.create_string_buffer(_NAMES)
+    fcntl.ioctl(descriptor, _INO_PATHS, _INO_PATH_ARGS.pack(number, _NAMES, ctypes.addressof(container)))
     _, _, count, missed = _CONTAINER.unpack_from(container)
     if missed:
         raise OverflowError(f"inode {number} has more names than fit")
@@ -106,3 +118,48 @@ def _after(key: Key) -> Key | None:
     if kind < _MAX_U32:
         return number, kind + 1, 0
     return (number + 1, 0, 0) if number < _MAX_U64 else None
+
+
+def uuid(descriptor: int) -> str:
+    """Return the id of the file system, in the form of its name in sysfs."""
+    answer = bytearray(_FS_INFO_SIZE)
+    fcntl.ioctl(descriptor, _FS_INFO, answer)
+    digits = answer[_FSID : _FSID + 16].hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def enable_quota(descriptor: int, how: int) -> None:
+    """Begin to account space, in one of two ways: ``QUOTA_FULL`` or ``QUOTA_SIMPLE``. On already is fine, either way.
+
+    :raises OSError: ``EINVAL``, the kernel does not know that way.
+    """
+    fcntl.ioctl(descriptor, _QUOTA_CTL, bytearray(_TWO.pack(how, 0)))
+
+
+def wait_for_rescan(descriptor: int) -> None:
+    """Wait until full accounting has counted what was there before."""
+    fcntl.ioctl(descriptor, _QUOTA_RESCAN_WAIT)
+
+
+def create_qgroup(descriptor: int, group: int) -> None:
+    """Make a group of accounts; ``EEXIST`` if it is there."""
+    fcntl.ioctl(descriptor, _QGROUP_CREATE, _TWO.pack(1, group))
+
+
+def remove_qgroup(descriptor: int, group: int) -> None:
+    """Remove a group of accounts; ``EBUSY`` while it has members."""
+    fcntl.ioctl(descriptor, _QGROUP_CREATE, _TWO.pack(0, group))
+
+
+def assign_qgroup(descriptor: int, member: int, group: int, *, assign: bool = True) -> None:
+    """Count a subvolume's account in a group, or no longer."""
+    fcntl.ioctl(descriptor, _QGROUP_ASSIGN, struct.pack("<QQQ", assign, member, group))
+
+
+def limit_qgroup(descriptor: int, group: int, exclusive: int | None) -> None:
+    """Bound what the accounts of a group hold for themselves.
+
+    :raises OSError: ``ENOENT``, there is no such group; ``ENOTCONN`` or ``EINVAL``, nothing is accounted.
+    """
+    bound = _MAX_U64 if exclusive is None else exclusive  # the greatest number takes the limit away
+    fcntl.ioctl(descriptor, _QGROUP_LIMIT, bytearray(struct.pack("<QQQQQQ", group, _MAX_EXCL, 0, bound, 0, 0)))

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import btrfsutil
-
 from plugrun_storage_btrfs import ioctl
 
 _INODE_ITEM, _EXTENT_DATA = 1, 108  # key types, linux/btrfs_tree.h
@@ -69,7 +68,7 @@ def changed_inodes(path: str, since: int) -> Iterator[Inode]:
 def names_of_links(path: str, since: int) -> Iterator[bytes]:
     """Yield every name of the files that have several and were written since a transaction.
 
-    :raises OSError: as open(2), or the names of one do not fit into 64 KiB.
+    :raises OverflowError: one has more names than the kernel tells.
     """
     with ioctl.opened(path) as descriptor:
         for inode in changed_inodes(path, since):

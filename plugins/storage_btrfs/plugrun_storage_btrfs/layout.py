@@ -17,6 +17,7 @@ a crash left. ``lock`` is held (flock(2)) while snapshots are made or removed, n
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -94,12 +95,39 @@ class Layout:
         :pre: the lock is held, and nothing stands on it.
         :raises DriverError: something in it cannot be deleted; it stays a snapshot until the next attempt.
         """
+        self.delete_copies(key)
         directories = [path for path in (self.path(place, key) for place in KINDS) if os.path.isdir(path)]
         for directory in directories:
             for part in ("fs", _HALF_MADE, "parent"):  # by the first of them it is gone
                 _delete_part(f"{directory}/{part}")
             os.rmdir(directory)
         return bool(directories)
+
+    @contextlib.contextmanager
+    def frozen(self, place: str, key: str) -> Iterator[str]:
+        """Have a read-only copy of a snapshot for the duration of a block, in which the lock must not be held."""
+        copy = self.path(SENDING, f"{key}@{os.urandom(4).hex()}")  # "@" is in no key
+        with self.locked():
+            subvolumes.freeze_copy(self.fs(place, key), copy)
+            used = _hold(copy)
+        try:
+            yield copy
+        finally:
+            with self.locked():
+                os.close(used)
+                subvolumes.delete(copy)
+
+    def delete_copies(self, key: str | None = None) -> None:
+        """Delete the copies of a snapshot, or of all, that nobody uses any more.
+
+        :pre: the lock is held.
+        """
+        for entry in os.listdir(self.path(SENDING)):
+            if key in {None, entry.partition("@")[0]}:
+                copy = self.path(SENDING, entry)
+                with contextlib.suppress(BlockingIOError):
+                    os.close(_hold(copy, fcntl.LOCK_EX | fcntl.LOCK_NB))
+                    subvolumes.delete(copy)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -130,13 +158,26 @@ class Layout:
             ) from error
 
 
+def _hold(copy: str, how: int = fcntl.LOCK_SH) -> int:
+    """Lock a copy against deletion, or for it; closing the descriptor that is returned unlocks it."""
+    descriptor = os.open(copy, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, how)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 def _delete_part(path: str) -> None:
     if os.path.islink(path):
         os.unlink(path)
     elif os.path.isdir(path):
         try:
             subvolumes.delete(path)
-        except PermissionError as error:
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EBUSY, errno.ETXTBSY}:
+                raise
             raise DriverError(
                 f"cannot delete the subvolume {path}: {error.strerror}",
                 hint="look for an active swap file in it (swapon --show) or a btrfs send of it; then try again",

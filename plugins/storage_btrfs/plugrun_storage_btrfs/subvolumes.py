@@ -29,6 +29,11 @@ def snapshot(source: str, path: str) -> None:
     btrfsutil.create_snapshot(source, path, recursive=True)
 
 
+def freeze_copy(source: str, path: str) -> None:
+    """Make a read-only copy of a subvolume, without those nested in it."""
+    btrfsutil.create_snapshot(source, path, read_only=True)
+
+
 def freeze(path: str) -> None:
     """Make a subvolume read-only; it survives a power cut, like everything done before. Twice is fine."""
     if not btrfsutil.get_subvolume_read_only(path):

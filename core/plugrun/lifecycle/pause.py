@@ -74,11 +74,26 @@ def let_go(engine: Engine, record: ContainerRecord) -> None:
 
 def thaw(record: ContainerRecord) -> None:
     """Let the processes go on; that they do already, or have ended, is fine."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with _unless_ended(record):
         _Freezer(record).write(frozen=False)
 
 
+@contextlib.contextmanager
+def _unless_ended(record: ContainerRecord) -> Iterator[None]:
+    """Take it for no failure that there is nothing to hold any more: the container may end at any moment."""
+    try:
+        yield
+    except (OSError, Unavailable):
+        if is_running(record):
+            raise
+
+
 def _freeze(record: ContainerRecord) -> None:
+    with _unless_ended(record):
+        _hold(record)
+
+
+def _hold(record: ContainerRecord) -> None:
     freezer = _Freezer(record)
     freezer.write(frozen=True)
     deadline, pause = time.monotonic() + _SECONDS, 0.0002

@@ -114,7 +114,6 @@ def test_an_image_with_the_names_of_half_a_copy(image, volume):
         (image / "data" / name).mkdir()
         (image / "data" / name / "x").touch()
     fill(image, volume)
-    fill(image, volume)
     assert (volume / "file").exists()
     assert not {"x", copy_up.PARTIAL, copy_up.WHOLE} & set(os.listdir(volume))
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from plugrun.engine import Engine
+from plugrun.lifecycle import volume_mounts
 from plugrun.manager import load
+from plugrun.paths import Paths
 from security import images
 
 pytestmark = pytest.mark.root
@@ -130,21 +136,51 @@ def test_system_df_counts_volumes(engine):
     assert "data" in engine("system", "df", "-v").ok().stdout
 
 
+def test_a_volume_with_a_limit(engine, storage):
+    made = engine("volume", "create", "-o", "size=16m", "data")
+    if "quota" not in load().storage[storage].spec.supports:
+        assert made.code == 125
+        assert "has no quotas" in made.stderr
+        assert names(engine) == []
+        return
+    if made.code != 0:
+        pytest.skip(made.stderr)  # the file system of the tests has none
+    assert inspect(engine, "data", ".Options") == {"size": "16m"}
+    fill = "head -c 40m /dev/urandom > /x/file; sync; wc -c < /x/file"
+    full = engine("run", "--rm", "-v", "data:/x", "busybox", "sh", "-c", fill)
+    assert int(full.stdout) < 20 << 20, full.stderr
+    engine("volume", "clone", "data", "copy").ok()
+    assert inspect(engine, "copy", ".Options") == {"size": "16m"}
+    engine("volume", "rm", "data", "copy").ok()
+
+
+@pytest.mark.parametrize(
+    "options", [["-o", "size=x"], ["-o", "size=1"], ["-o", "size"], ["-o", "nosuch=1"], ["--label", "=x"]]
+)
+def test_options_that_make_no_volume(engine, options):
+    result = engine("volume", "create", *options, "data")
+    assert result.code == 125
+    assert result.stderr.count("\n") == 1
+    assert names(engine) == []
+
+
 def test_a_clone_goes_its_own_way(engine, storage):
     if "clone" not in load().storage[storage].spec.supports:
         assert "does not copy snapshots" in engine("volume", "clone", "data", "copy").stderr
         return
-    writing = "i=0; while true; do for f in a b; do echo $i > /x/t; mv /x/t /x/$f; done; i=$((i+1)); done"
-    engine("run", "-d", "--name", "web", "-v", "data:/x", "busybox", "sh", "-c", writing).ok()
-    engine("exec", "web", "sh", "-c", "until test -e /x/b; do true; done").ok()
+    many = "for i in $(seq 2000); do echo > /x/$i; done; i=0; "  # so that the copy takes its time
+    writing = "while true; do for f in a b c d; do echo $i > /x/t; mv /x/t /x/$f; done; i=$((i+1)); done"
+    engine("run", "-d", "--name", "web", "-v", "data:/x", "busybox", "sh", "-c", many + writing).ok()
+    engine("exec", "web", "sh", "-c", "until test -e /x/d; do true; done").ok()
     assert engine("volume", "clone", "data", "copy").ok().line == "copy"
-    read = engine("run", "--rm", "-v", "copy:/x", "busybox", "cat", "/x/a", "/x/b").ok().stdout.split()
-    first, second = map(int, read)
-    assert first - second in {0, 1}  # of one moment
+    read = engine("run", "--rm", "-v", "copy:/x", "busybox", "cat", "/x/a", "/x/b", "/x/c", "/x/d").ok()
+    found = list(map(int, read.stdout.split()))
+    assert found[0] - found[-1] in {0, 1}  # of one moment
+    assert found == sorted(found, reverse=True)
     engine("exec", "web", "true").ok()  # goes on
     engine("rm", "-f", "web").ok()
     engine("volume", "rm", "data").ok()
-    assert engine("run", "--rm", "-v", "copy:/x", "busybox", "cat", "/x/a").ok().line == str(first)
+    assert engine("run", "--rm", "-v", "copy:/x", "busybox", "cat", "/x/a").ok().line == str(found[0])
     for source, new, words in (("nosuch", "new", "no such volume"), ("copy", "copy", "a volume copy already")):
         assert words in engine("volume", "clone", source, new).stderr
 
@@ -316,3 +352,72 @@ def test_a_volume_over_what_is_the_kernels_is_refused(engine, place):
     result = engine("run", "--rm", "-v", f"data:{place}", "busybox", "true")
     assert result.code == 125
     assert "is the kernel's" in result.stderr
+
+
+def test_a_volume_of_a_driver_that_is_gone(engine, plugrun):
+    engine("create", "--name", "web", "-v", "data:/x", "busybox").ok()
+    with closing(sqlite3.connect(plugrun.roots.root / "state.db")) as connection, connection:
+        connection.execute("UPDATE volumes SET storage = 'gone', record = json_set(record, '$.storage', 'gone')")
+    start = engine("start", "web")
+    assert start.code == 1
+    assert "volume data cannot be reached: no storage driver 'gone' is installed" in start.stderr
+    assert inspect(engine, "web", ".Mounts")[0]["Source"] == ""
+    engine("rm", "web").ok()
+    kept = engine("volume", "rm", "data")
+    assert (kept.code, kept.stderr.count("\n")) == (1, 1)
+    assert "volume data stays" in engine("volume", "prune", "-a", "-f").ok().stderr
+    assert names(engine) == ["data"]
+    engine("volume", "rm", "-f", "data").ok()
+    assert names(engine) == []
+
+
+def test_a_volume_whose_files_are_gone(engine):
+    engine("create", "--name", "web", "-v", "data:/x", "busybox").ok()
+    place = Path(inspect(engine, "data", ".Mountpoint"))
+    key = next(part for part in place.parts if part.startswith("volume-"))
+    top = Path(*place.parts[: place.parts.index(key) + 1])
+    subprocess.run(["btrfs", "subvolume", "delete", top], check=False, capture_output=True)
+    shutil.rmtree(top, ignore_errors=True)
+    start = engine("start", "web")
+    assert (start.code, start.stderr.count("\n")) == (1, 1)
+    assert "volume data is not in storage driver" in start.stderr
+    engine("rm", "web").ok()
+    engine("volume", "rm", "data").ok()
+
+
+def test_volumes_in_several_drivers_in_one_container(plugrun, busybox, private_root, file_system):
+    file_system("btrfs", private_root.root / "storage" / "btrfs")
+    (private_root.root / "storage" / "btrfs").chmod(0o700)
+    made = plugrun("volume", "create", "--storage", "btrfs", "fast")
+    if made.code != 0:
+        pytest.skip(made.stderr)
+    plugrun("volume", "create", "--storage", "overlay", "plain").ok()
+    mounts = ("-v", "fast:/fast", "-v", "plain:/plain")
+    plugrun("run", "--rm", "--net", "none", *mounts, busybox, "sh", "-c", "echo > /fast/a; echo > /plain/b").ok()
+    assert plugrun("run", "--rm", "--net", "none", *mounts, busybox, "ls", "/fast", "/plain").ok().stdout == (
+        "/fast:\na\n\n/plain:\nb\n"
+    )
+
+
+def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
+    make = "mkdir /x/sub && echo > /x/sub/part && echo one > /x/one"
+    engine("run", "--rm", "-v", "data:/x", "busybox", "sh", "-c", make).ok()
+    mounts = ["-v", "data:/whole:ro", "-v", "/etc:/bind"]
+    for part in ("src=data,dst=/part,volume-subpath=sub", "src=data,dst=/file,volume-subpath=one"):
+        mounts += ["--mount", part]
+    mounts += ["--mount", "type=image,src=busybox,dst=/image,image-subpath=etc", "--tmpfs", "/tmp"]
+    engine("create", "--name", "web", *mounts, "busybox", "true").ok()
+    opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    record = opened.containers.find("web")
+    with opened.locked(record.id), volume_mounts.sources(opened, record) as found:
+        by_place = {one.destination: one for one in found}
+        assert list(by_place) == ["/bind", "/whole", "/part", "/file", "/image"]
+        assert by_place["/bind"].source == "/etc"
+        assert sorted(os.listdir(by_place["/whole"].source)) == ["one", "sub"]
+        assert os.listdir(by_place["/part"].source) == ["part"]
+        assert Path(by_place["/file"].source).read_text() == "one\n"
+        assert "passwd" in os.listdir(by_place["/image"].source)
+        assert [one.read_only for one in found] == [False, True, False, False, True]
+    opened.close()
+    assert str(plugrun.roots.run_root) not in Path("/proc/self/mountinfo").read_text()
+    assert os.listdir(plugrun.roots.run_root / "staging") == []

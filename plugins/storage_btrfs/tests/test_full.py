@@ -102,6 +102,7 @@ def test_removing_works_and_gives_space_back(full: BtrfsDriver) -> None:
     full.gc(frozenset())
     full.remove("large")
     assert not list(Path(full._layout.state_dir).glob("*/large"))
+    assert os.statvfs(full._layout.state_dir).f_bavail * 4096 > 64 * MIB
     for number in range(100):
         (root(full, "small") / f"f{number}").write_bytes(os.urandom(MIB))
     for key in snapshots(full) - {"image"}:

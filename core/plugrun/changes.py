@@ -12,7 +12,7 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from plugrun import descent
+from plugrun import contents, descent
 from plugrun.descent import Cursor, Identity, identity
 from plugrun.images.metadata import read_xattrs
 from plugrun.tuples import NamedTuple
@@ -20,7 +20,6 @@ from plugrun.tuples import NamedTuple
 if TYPE_CHECKING:
     from plugrun.api import Changed
 
-_CHUNK: Final = 1 << 20
 _DEVICES: Final = (stat.S_IFCHR, stat.S_IFBLK)
 
 
@@ -232,7 +231,7 @@ class _Comparison:
         try:
             new = descent.open_regular(self._new.fd, name)
             try:
-                return _equal(old, new, size)
+                return contents.equal(old, new, size)
             finally:
                 os.close(new)
         finally:
@@ -287,26 +286,3 @@ def _facts(status: os.stat_result) -> tuple[int, ...]:
         status.st_rdev if kind in _DEVICES else 0,
         0 if kind == stat.S_IFDIR else status.st_size,
     )
-
-
-def _equal(one: int, other: int, size: int) -> bool:
-    """Compare the content of two open files; what is a hole in both is not read."""
-    offset = 0
-    while offset < size:
-        data = min(_next_data(one, offset, size), _next_data(other, offset, size))
-        if data >= size:
-            return True
-        first, second = os.pread(one, _CHUNK, data), os.pread(other, _CHUNK, data)
-        if first != second:
-            return False
-        if not first:
-            return True  # both were cut meanwhile
-        offset = data + len(first)
-    return True
-
-
-def _next_data(fd: int, offset: int, size: int) -> int:
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError:  # ENXIO: nothing but a hole is left
-        return size

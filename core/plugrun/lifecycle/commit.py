@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from plugrun.api import SupportsClone
 from plugrun.errors import FailedPrecondition, NotFound
@@ -16,6 +16,7 @@ from plugrun.images.commit import CommitOptions, Draft, packing
 from plugrun.lifecycle import diff, trees
 from plugrun.lifecycle.pause import Pause, paused
 from plugrun.lifecycle.state import is_running
+from plugrun.rootfd import RootDir, open_in_root
 from plugrun.snapshots import STAGING_PREFIX, at_work
 from plugrun.tuples import NamedTuple
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from plugrun.images.commit import Packed
     from plugrun.images.image import Image
     from plugrun.images.ingest import Ingest
+
+
+_LITTLE_PLACES: Final = 1000
+_LITTLE_BYTES: Final = 4 << 20  # measured: 2 ms a MiB to read and compress, 30 ms to copy and sync the least snapshot
 
 
 class Committed(NamedTuple):
@@ -47,6 +52,7 @@ def commit(engine: Engine, record: ContainerRecord, options: CommitOptions) -> C
     :raises FailedPrecondition: its image is not in the store any more, or no image can hold what is in it.
     :raises Unavailable: no space is left, or the container cannot be paused.
     """
+    engine.storage(record.storage, record.storage_options)  # loaded now, so that nothing stands still for it
     draft = Draft(engine.images.root, _base(engine, record), record.config, options)
     with engine.images.session() as work:
         layer, pause = _layer(engine, record.id, work, pause=options.pause)
@@ -69,7 +75,7 @@ def _base(engine: Engine, record: ContainerRecord) -> Image:
 def _layer(engine: Engine, container_id: str, work: Ingest, *, pause: bool) -> tuple[Packed | None, Pause]:
     """Write what is different as a layer; ``None`` if nothing is.
 
-    A container that runs in a driver which can copy it goes on as soon as it is copied.
+    A running container in which much is different goes on as soon as it is copied, if its driver can do that.
     """
     stopped = Pause()
     with contextlib.ExitStack() as stack:
@@ -81,7 +87,7 @@ def _layer(engine: Engine, container_id: str, work: Ingest, *, pause: bool) -> t
             if pause:
                 stopped = held.enter_context(paused(engine, record))
             copied = None
-            if pause and is_running(record):
+            if pause and is_running(record) and not _is_little(engine, record):
                 copied = stack.enter_context(_copied(engine, record))
             if copied is None:  # it has to stand still, and stay, until all is read
                 stack.enter_context(held.pop_all())
@@ -92,6 +98,22 @@ def _layer(engine: Engine, container_id: str, work: Ingest, *, pause: bool) -> t
         with packing(work) as layer:
             layer_tar.write(found.root, found.changes, layer.write)
     return layer.packed, stopped
+
+
+def _is_little(engine: Engine, record: ContainerRecord) -> bool:
+    """Whether reading what is different in a container that stands still takes no longer than copying it would."""
+    own = engine.paths.rootfs(record.id)
+    found = diff.places(engine, record, own)
+    if found is None or len(found) > _LITTLE_PLACES or any(place.whole for place in found):
+        return False
+    total = 0
+    with RootDir.at(own) as root:
+        for place in found:
+            with contextlib.suppress(OSError):  # it is gone, which is little
+                descriptor = open_in_root(root.fd, place.path or b".", os.O_PATH | os.O_NOFOLLOW)
+                total += os.fstat(descriptor).st_size
+                os.close(descriptor)
+    return total <= _LITTLE_BYTES
 
 
 @contextlib.contextmanager

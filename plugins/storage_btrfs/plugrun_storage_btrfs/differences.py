@@ -22,7 +22,7 @@ def changes(copy: str, original: str, parent: str) -> Iterator[Changed]:
     """
     yield from _sent(copy, parent)
     try:
-        for name in items.names_of_links(copy, items.last_change(parent)):  # the stream gives one name of each
+        for name in items.names_of_links(copy, parent):  # the stream gives one name of each
             yield Changed(name)
     except OverflowError:  # one has more names than the kernel tells
         yield Changed(b"", whole=True)

@@ -63,17 +63,20 @@ def resize_to_device(path: str | os.PathLike[str]) -> None:
         fcntl.ioctl(descriptor, _RESIZE, bytearray(_VOL_ARGS.pack(0, b"max")))
 
 
-def search_tree(descriptor: int, since: int) -> Iterator[tuple[Key, memoryview]]:
+def search_tree(
+    descriptor: int, since: int, *, first: int = 0, last: int = _MAX_U64
+) -> Iterator[tuple[Key, memoryview]]:
     """Yield the items of a subvolume in those blocks of its tree that were written in transaction ``since`` or later.
 
     :param descriptor: a directory in the subvolume.
+    :param first: of the inodes whose items are wanted; ``last`` is among them, too.
     :return: each item's key, and its data, which is valid until the next one is asked for.
     """
-    at: Key | None = (0, 0, 0)
-    while at is not None:
+    at: Key | None = (first, 0, 0)
+    while at is not None and at[0] <= last:
         least = at
         buffer = bytearray(_SEARCH_KEY.size + _BUFFER)
-        fields = (0, least[0], _MAX_U64, least[2], _MAX_U64, since, _MAX_U64, least[1], _MAX_U32, _MAX_U32, 0)
+        fields = (0, least[0], last, least[2], _MAX_U64, since, _MAX_U64, least[1], _MAX_U32, _MAX_U32, 0)
         _SEARCH_KEY.pack_into(buffer, 0, *fields, _BUFFER)
         fcntl.ioctl(descriptor, _TREE_SEARCH_V2, buffer)
         at = None

@@ -11,7 +11,6 @@ import os
 import stat
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import btrfsutil
 from plugrun_storage_btrfs import ioctl
@@ -19,17 +18,10 @@ from plugrun_storage_btrfs import ioctl
 _INODE_ITEM, _EXTENT_DATA = 1, 108  # key types, linux/btrfs_tree.h
 _ROOT_DIRECTORY = 256  # BTRFS_FIRST_FREE_OBJECTID
 _INODE = struct.Struct("<8xQ24xIIII")  # struct btrfs_inode_item: transid, …, nlink, uid, gid, mode
+_ACCESSED = 112  # where the time of the last access is, 12 bytes; before it at 8 the transaction, 8 bytes
 _EXTENT = struct.Struct("<QQ4xB")  # struct btrfs_file_extent_item: generation, ram_bytes, …, type
 _ON_DISK = struct.Struct("<QQ")  # and after it, unless the data is inline: disk_bytenr, disk_num_bytes
 _INLINE = 0
-
-
-class Inode(NamedTuple):
-    """An inode that changed."""
-
-    number: int
-    links: int
-    mode: int
 
 
 def last_change(path: str) -> int:
@@ -56,24 +48,34 @@ def usage(path: str, since: int) -> tuple[int, int]:
     return sum(extents.values()) + inline, inodes
 
 
-def changed_inodes(path: str, since: int) -> Iterator[Inode]:
-    """Yield the inodes written since a transaction."""
-    for number, kind, data in _items(path, since):
-        if kind == _INODE_ITEM:
-            written, links, _, _, mode = _INODE.unpack_from(data)
-            if written > since:
-                yield Inode(number, links, mode)
-
-
-def names_of_links(path: str, since: int) -> Iterator[bytes]:
-    """Yield every name of the files that have several and were written since a transaction.
+def names_of_links(path: str, parent: str) -> Iterator[bytes]:
+    """Yield every name of the files that have several and are not as in the parent.
 
     :raises OverflowError: one has more names than the kernel tells.
     """
-    with ioctl.opened(path) as descriptor:
-        for inode in changed_inodes(path, since):
-            if inode.links > 1 and not stat.S_ISDIR(inode.mode):
-                yield from ioctl.paths_of_inode(descriptor, inode.number)
+    since = last_change(parent)
+    with ioctl.opened(path) as descriptor, ioctl.opened(parent) as lower:
+        for number, kind, item in _items(path, since):
+            if kind != _INODE_ITEM:
+                continue
+            written, links, _, _, mode = _INODE.unpack_from(item)
+            several = links > 1 and not stat.S_ISDIR(mode)
+            if several and written > since and not _only_read(item, _inode(lower, number)):
+                yield from ioctl.paths_of_inode(descriptor, number)
+
+
+def _only_read(item: memoryview, before: bytes | None) -> bool:
+    """Whether an inode differs in the time of its last access alone: running a program of many names changes that."""
+    return before is not None and _without_access(bytes(item)) == _without_access(before)
+
+
+def _without_access(item: bytes) -> bytes:
+    return item[:8] + item[16:_ACCESSED] + item[_ACCESSED + 12 :]
+
+
+def _inode(descriptor: int, number: int) -> bytes | None:
+    found = ioctl.search_tree(descriptor, 0, first=number, last=number)
+    return next((bytes(data) for (_, kind, _), data in found if kind == _INODE_ITEM), None)
 
 
 def _items(path: str, since: int) -> Iterator[tuple[int, int, memoryview]]:

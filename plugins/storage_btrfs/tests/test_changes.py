@@ -17,7 +17,7 @@ import pytest
 import btrfsutil
 from plugrun.api import Changed, DriverError, NotFound, SupportsChanges, Unavailable
 from plugrun.testing.trees import Tree, describe
-from plugrun_storage_btrfs import ioctl, items, stream
+from plugrun_storage_btrfs import ioctl, stream
 from plugrun_storage_btrfs.driver import BtrfsDriver
 
 if TYPE_CHECKING:
@@ -190,17 +190,29 @@ def test_the_other_name_of_a_changed_file_in_a_moved_directory(driver: BtrfsDriv
     assert uncovered(driver) == set()
 
 
+def many_names(root: Path) -> None:
+    """Make a file of more names than the kernel tells."""
+    (root / "f").write_text("text")
+    for number in range(100):
+        (root / f"{number}{'x' * 200}").hardlink_to(root / "f")
+
+
 @pytest.mark.root
 def test_more_names_than_the_kernel_tells(driver: BtrfsDriver) -> None:
-    def fill(root: Path) -> None:
-        (root / "f").write_text("text")
-        for number in range(100):
-            (root / f"{number}{'x' * 200}").hardlink_to(root / "f")
-
-    web = image(driver, fill)
+    web = image(driver, many_names)
     assert found(driver) == set()
     (web / "f").write_text("more")
     assert Changed(b"", whole=True) in found(driver)
+
+
+@pytest.mark.root
+def test_running_a_program_of_many_names_is_no_change(driver: BtrfsDriver) -> None:
+    """Only the time of its last access is written."""
+    web = image(driver, many_names)
+    before = (web / "f").stat().st_atime_ns
+    (web / "f").read_text()
+    assert (web / "f").stat().st_atime_ns != before
+    assert Changed(b"", whole=True) not in found(driver)
 
 
 class Chaos:
@@ -338,8 +350,11 @@ def test_usage_counts_an_extent_once(driver: BtrfsDriver) -> None:
 @pytest.mark.root
 def test_tree_search_goes_on_where_a_buffer_ends(driver: BtrfsDriver) -> None:
     image(driver, lambda root: [(root / f"f{number}").write_text("x") for number in range(3000)])
-    inodes = list(items.changed_inodes(str(root(driver, "web")), 0))
-    assert len({inode.number for inode in inodes}) == len(inodes) == 3001
+    with ioctl.opened(str(root(driver, "web"))) as descriptor:
+        inodes = [number for (number, kind, _), _ in ioctl.search_tree(descriptor, 0) if kind == 1]
+        assert len(set(inodes)) == len(inodes) == 3001
+        some = {number for (number, _, _), _ in ioctl.search_tree(descriptor, 0, first=300, last=302)}
+    assert some == {300, 301, 302}
 
 
 # --- The format ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -37,6 +38,7 @@ class Engine:
         self.warn = warn
         self._plugins = plugins
         self._storage: dict[str, StorageDriver] = {}
+        self._pools: list[int] = []  # locks of those in use
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
         self.containers = ContainerStore(self._database)
@@ -46,6 +48,8 @@ class Engine:
         for driver in self._storage.values():
             driver.close()
         self._storage.clear()
+        while self._pools:
+            os.close(self._pools.pop())
         self._database.close()
 
     @cached_property
@@ -71,9 +75,19 @@ class Engine:
         :raises Unavailable: it does not work here; says why.
         """
         if name not in self._storage:
+            from plugrun.pools import record
+
+            if (pool := record.use(self.paths.root, name)) is not None:
+                self._pools.append(pool)
             declared = self.plugins.select_storage(name, self.paths.root)
             self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
         return self._storage[name]
+
+    def tenants(self, storage: str) -> list[str]:
+        """Return what is recorded as kept in a storage driver, in words: containers, then volumes."""
+        containers = [f"container {record.name}" for record in self.containers.all() if record.storage == storage]
+        volumes = self._database.query("SELECT name FROM volumes WHERE storage = ? ORDER BY name", (storage,))
+        return sorted(containers) + [f"volume {name}" for (name,) in volumes]
 
     def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
         """Return the network driver ``name``; raises as :meth:`storage`."""

@@ -77,6 +77,16 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "system": Group("Look at the engine as a whole.", {"df": Entry("df:df"), "info": Entry("system:info")}),
+    "storage": Group(
+        "Say where storage drivers keep things.",
+        {
+            "create": Entry("storage:create"),
+            "ls": Entry("storage:ls"),
+            "inspect": Entry("storage:inspect"),
+            "resize": Entry("storage:resize"),
+            "rm": Entry("storage:rm"),
+        },
+    ),
     "manifest": Group("Look at registries' manifests.", {"inspect": Entry("manifest:inspect")}),
     "plugin": Group("See the installed drivers.", {"ls": Entry("plugin:ls")}),
 }

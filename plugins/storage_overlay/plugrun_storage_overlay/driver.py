@@ -154,6 +154,17 @@ class OverlayDriver:
         for name in os.listdir(layout.path(COMMITTED)):
             layout.delete_part(COMMITTED, name, "work")
 
+    # --- SupportsQuota -----------------------------------------------------------------------------------------------
+
+    def limit(self, key: str, size: int) -> None:
+        """Limit an active snapshot: :meth:`plugrun.api.SupportsQuota.limit`."""
+        from plugrun_storage_overlay import quota
+
+        layout = self._layout
+        with layout.locked():
+            self._check_there(ACTIVE, key)
+            quota.limit(layout.path(), [layout.path(ACTIVE, key, part) for part in ("fs", "work")], size)
+
     # --- Steps ------------------------------------------------------------------------------------------------------
 
     def _make(self, place: str, key: str, parent: str | None, directories: Sequence[str]) -> None:

@@ -35,7 +35,10 @@ DRIVERS = {
     "unknown storage driver": (["--storage", "nosuch"], ["no storage driver 'nosuch'", "installed: overlay", "btrfs"]),
     "storage driver by path": (["--storage", "../x"], ["no storage driver '../x'"]),
     "unknown network driver": (["--net", "nosuch"], ["no network driver 'nosuch'", "installed: host, none; bridge"]),
-    "announced storage driver": (["--storage", "btrfs"], ["'btrfs' cannot be used here", "only announces", "overlay"]),
+    "storage driver without its file system": (
+        ["--storage", "btrfs"],
+        ["'btrfs' cannot be used here", "is not on btrfs", "storage create"],
+    ),
     "announced network driver": (["--net", "bridge"], ["'bridge' cannot be used here", "only announces", "host, none"]),
     "announced network driver with a target": (["--net", "container:web"], ["'container' cannot be used here"]),
     "network driver without targets": (["--net", "none:web"], ["no network driver 'none:web'"]),

@@ -38,18 +38,15 @@ class Engine:
         self.warn = warn
         self._plugins = plugins
         self._storage: dict[str, StorageDriver] = {}
-        self._pools: list[int] = []  # locks of those in use
+        self._pools: dict[str, int] = {}  # what keeps the pools of open drivers from being removed
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
         self.containers = ContainerStore(self._database)
 
     def close(self) -> None:
         """Let go of the database and the drivers."""
-        for driver in self._storage.values():
-            driver.close()
-        self._storage.clear()
-        while self._pools:
-            os.close(self._pools.pop())
+        for name in list(self._storage):
+            self.close_storage(name)
         self._database.close()
 
     @cached_property
@@ -77,11 +74,24 @@ class Engine:
         if name not in self._storage:
             from plugrun.pools import record
 
-            if (pool := record.use(self.paths.root, name)) is not None:
-                self._pools.append(pool)
-            declared = self.plugins.select_storage(name, self.paths.root)
-            self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+            pool = record.use(self.paths.root, name)
+            try:
+                declared = self.plugins.select_storage(name, self.paths.root)
+                self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+            except BaseException:
+                if pool is not None:
+                    os.close(pool)
+                raise
+            if pool is not None:
+                self._pools[name] = pool
         return self._storage[name]
+
+    def close_storage(self, name: str) -> None:
+        """Let go of one storage driver, and of its pool; of one that is not open, nothing."""
+        if (driver := self._storage.pop(name, None)) is not None:
+            driver.close()
+        if (pool := self._pools.pop(name, None)) is not None:
+            os.close(pool)
 
     def tenants(self, storage: str) -> list[str]:
         """Return what is recorded as kept in a storage driver, in words: containers, then volumes."""

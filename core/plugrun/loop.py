@@ -43,10 +43,14 @@ def attached(file: str, *, read_only: bool = False) -> Iterator[str]:
     """
     backing = _open_file(file, read_only=read_only)
     try:
-        with _control(), _found_or_made(backing, file, read_only=read_only) as path:
-            yield path
+        with _control():
+            device, path = _find(backing, file, read_only=read_only) or _make(backing, file, read_only=read_only)
     finally:
         os.close(backing)
+    try:
+        yield path
+    finally:
+        os.close(device)
 
 
 def devices(file: str) -> list[str]:
@@ -106,26 +110,24 @@ def _open_file(file: str, *, read_only: bool) -> int:
     return descriptor
 
 
-@contextlib.contextmanager
-def _found_or_made(backing: int, file: str, *, read_only: bool) -> Iterator[str]:
+def _find(backing: int, file: str, *, read_only: bool) -> tuple[int, str] | None:
+    """Open the device that a file has already."""
     wanted = os.fstat(backing)
     for path in _in_use():
-        with _opened(path, os.O_RDONLY if read_only else os.O_RDWR) as device:
-            # asked of the open device, which its last user can no longer take away
-            info = None if device is None else _info(device)
-            if info is None or not _is_of(info, wanted):
-                continue
-            if info.offset or info.limit or (info.flags & _READ_ONLY and not read_only):
-                raise FailedPrecondition(
-                    f"{file} is attached to {path}, in part or for reading only", hint=f"detach it: losetup -d {path}"
-                )
-            yield path
-            return
-    device, path = _make(backing, file, read_only=read_only)
-    try:
-        yield path
-    finally:
+        try:
+            device = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        except OSError:  # gone since it was listed
+            continue
+        info = _info(device)  # asked of the open device, which its last user can no longer take away
+        if info is not None and _is_of(info, wanted):
+            if not info.offset and not info.limit and (read_only or not info.flags & _READ_ONLY):
+                return device, path
+            os.close(device)
+            raise FailedPrecondition(
+                f"{file} is attached to {path}, in part or for reading only", hint=f"detach it: losetup -d {path}"
+            )
         os.close(device)
+    return None
 
 
 def _make(backing: int, file: str, *, read_only: bool) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.engine import Engine
+    from plugrun.pools.record import Pool
 
 _BLOCK = 512  # unit of st_blocks, stat(2)
 
@@ -68,7 +70,7 @@ def look(engine: Engine, driver: str) -> Place:
         raise NotFound(f"no storage driver {driver!r} is installed", hint="see them with: plugrun storage ls")
     mounted = pool is None or os.path.ismount(place)
     point, source, kind = mounts.covering(_nearest(place)) if mounted else (str(place), "", "")
-    size, used, available = _room(_nearest(place)) if mounted else _file_room(pool.file if pool else place)
+    size, used, available = _room(_nearest(place), pool) if mounted else _file_room(pool.file if pool else place)
     return Place(
         driver=driver,
         state_dir=place,
@@ -86,10 +88,16 @@ def look(engine: Engine, driver: str) -> Place:
     )
 
 
-def _room(place: Path) -> tuple[int, int, int]:
+def _room(place: Path, pool: Pool | None) -> tuple[int, int, int]:
+    """Return size, used and available; a pool cannot have more than is free where its file is."""
     disk = os.statvfs(place)
     unit = disk.f_frsize
-    return disk.f_blocks * unit, (disk.f_blocks - disk.f_bfree) * unit, disk.f_bavail * unit
+    available = disk.f_bavail * unit
+    if pool is not None:
+        with contextlib.suppress(OSError):
+            around = os.statvfs(pool.file.parent)
+            available = min(available, around.f_bavail * around.f_frsize)
+    return disk.f_blocks * unit, (disk.f_blocks - disk.f_bfree) * unit, available
 
 
 def _file_room(file: Path) -> tuple[int | None, int | None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any
@@ -58,18 +59,22 @@ def remove(engine: Engine, driver: str, *, force: bool = False) -> None:
     :raises FailedPrecondition: containers or volumes are in it, or something has it open.
     """
     root = engine.paths.root
+    place = state_dir(root, "storage", driver)
     record.need(root, driver)
+    engine.close_storage(driver)
     with record.locked(root, driver):
         pool = record.need(root, driver)
         alone = record.only_user(root, driver)
         try:
             if pool.state is State.READY:
                 _refuse_tenants(engine, pool, force=force)
-                _unmount(pool, state_dir(root, "storage", driver))
+                _unmount(pool, place)
                 pool.file.unlink(missing_ok=True)
                 record.forget(root, pool)
             else:
-                mounting.discard(root, pool, state_dir(root, "storage", driver))
+                mounting.discard(root, pool, place)
+            with contextlib.suppress(OSError):  # what lay below the pool stays
+                place.rmdir()
         except OSError as error:
             raise Unavailable(f"cannot remove the pool file {pool.file}: {error.strerror}") from error
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -130,10 +131,10 @@ def test_what_is_freed_returns_to_the_host(plugrun, driver, pool):
     os.sync()
     full = pool.stat().st_blocks
     plugrun("rm", "box").ok()
-    # what the file system has freed it may discard a little later
-    subprocess.run(["fstrim", shown(plugrun, driver)["MountPoint"]], check=True)
-    os.sync()
-    assert pool.stat().st_blocks * 512 < full * 512 - 80 * MIB
+    deadline = time.monotonic() + 60
+    while pool.stat().st_blocks * 512 > full * 512 - 80 * MIB:  # a file system may discard some time after it has freed
+        assert time.monotonic() < deadline
+        os.sync()
 
 
 def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, root, driver, pool):

@@ -61,9 +61,7 @@ def resize(common: Globals, driver: _Driver, size: Annotated[str, argument("SIZE
 def rm(
     common: Globals,
     drivers: Annotated[list[str], argument("DRIVER...")],
-    force: Annotated[
-        bool, option("--force", "-f", help="Forget containers and volumes whose pool file is gone.")
-    ] = False,
+    force: Annotated[bool, option("--force", "-f", help="Also one whose file is gone, with containers in it.")] = False,
 ) -> int:
     """Remove pools, and the layers in them; never one with containers or volumes in it."""
     from plugrun.pools import changing

@@ -54,7 +54,8 @@ def resize(engine: Engine, driver: str, size: int) -> Pool:
 def remove(engine: Engine, driver: str, *, force: bool = False) -> None:
     """Remove a pool with the layers in it, which are unpacked again when needed; never with a container in it.
 
-    :param force: forget containers and volumes whose pool file is gone anyway.
+    :param force: also one whose file is gone, though containers or volumes were in it. Those can be removed as soon
+        as the driver has another place.
     :raises NotFound: it has no pool.
     :raises FailedPrecondition: containers or volumes are in it, or something has it open.
     """

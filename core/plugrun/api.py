@@ -115,6 +115,7 @@ class PoolSpec(NamedTuple):
     :param make: ``make(file)`` writes the file system into a file that has its full size already.
     :param grow: ``grow(mount_point)`` makes a mounted one as large as its device, which has just grown.
     :param smallest: bytes that the file system needs at least.
+    :param wishes: more mount options, left out together where the kernel refuses them.
 
     ``make`` and ``grow`` raise :class:`plugrun.api.Unavailable` when a program they need is missing, and
     :class:`plugrun.api.DriverError` when it fails.
@@ -125,6 +126,7 @@ class PoolSpec(NamedTuple):
     make: Callable[[Path], None]
     grow: Callable[[Path], None]
     smallest: int
+    wishes: tuple[str, ...] = ()
 
 
 class DriverSpec(typing.NamedTuple, Generic[D]):
@@ -162,7 +164,9 @@ class Mount(NamedTuple):
 
     :param type: file system type, or ``"bind"``.
     :param source: device, directory, or the type's own name.
-    :param options: generic flags (``"ro"``, ``"nodev"``…) and the file system's own options, as ``mount -o``.
+    :param options: generic flags (``"ro"``, ``"nodev"``…) and the file system's own options, as ``mount -o``. With
+        ``"loop"`` among them the source is a regular file, which the core attaches to a loop device; that goes when
+        the last mount of it does.
     """
 
     type: str

@@ -64,11 +64,13 @@ def _programs() -> Iterator[Check]:
 
 
 def _drivers(engine: Engine) -> Iterator[Check]:
+    from plugrun.drivers import finding
+
     plugins, root = engine.plugins, engine.paths.root
     usable = {"storage": 0, "network": 0}
     for kind, declared in plugins.drivers():
         name = declared.spec.name
-        reason = declared.reason(root / kind / name)
+        reason = finding(kind, declared, root)
         usable[kind] += reason is None
         yield Check("warn" if reason else "ok", f"{kind} driver {name}", reason or declared.dist)
     for kind, count in usable.items():

@@ -98,7 +98,7 @@ def select(
         return _default(kind, drivers, rejected, root)
     if name not in drivers:
         raise _missing(kind, name, drivers, rejected, root)
-    if reason := drivers[name].reason(state_dir(root, kind, name)):
+    if reason := _usable(kind, drivers[name], root):
         raise Unavailable(f"{kind} driver {name!r} cannot be used here: {reason}", hint=_others(kind, name, drivers))
     return drivers[name]
 
@@ -131,6 +131,31 @@ def open_driver(kind: str, declared: Declared[D], root: Path, options: Mapping[s
     return driver
 
 
+def finding(kind: str, declared: Declared[Any], root: Path) -> str | None:
+    """Say for a list why a driver does not work, ``None`` when it does; a pool that waits to be mounted stays so."""
+    from plugrun.pools import mounting
+
+    place = state_dir(root, kind, declared.spec.name)
+    if kind == "storage":
+        waiting, reason = mounting.problem(root, declared.spec.name, place)
+        if waiting:
+            return reason
+    return declared.reason(place)
+
+
+def _usable(kind: str, declared: Declared[Any], root: Path) -> str | None:
+    """Say why a driver does not work, once its pool, if it has one, is mounted.
+
+    :raises PlugrunError: that cannot be mounted. Nobody who made one wants new containers elsewhere.
+    """
+    place = state_dir(root, kind, declared.spec.name)
+    if kind == "storage":
+        from plugrun.pools import mounting
+
+        mounting.ensure(root, declared.spec, place)
+    return declared.reason(place)
+
+
 def state_dir(root: Path, kind: str, name: str) -> Path:
     """Return the directory that belongs to one driver alone."""
     return root / kind / name
@@ -138,7 +163,7 @@ def state_dir(root: Path, kind: str, name: str) -> Path:
 
 def _default(kind: str, drivers: Mapping[str, Declared[D]], rejected: Iterable[Rejected], root: Path) -> Declared[D]:
     for declared in sorted(drivers.values(), key=lambda one: (-one.spec.priority, one.spec.name)):
-        if declared.reason(state_dir(root, kind, declared.spec.name)) is None:
+        if _usable(kind, declared, root) is None:
             return declared
     if not drivers:
         raise _missing(kind, None, drivers, rejected, root)
@@ -166,7 +191,7 @@ def _overview(kind: str, drivers: Mapping[str, Declared[D]], rejected: Iterable[
     """List what is installed in one line, each unusable one with its reason."""
     usable, others = [], []
     for name, declared in sorted(drivers.items()):
-        reason = declared.reason(state_dir(root, kind, name))
+        reason = finding(kind, declared, root)
         usable += [name] if reason is None else []
         others += [] if reason is None else [f"{name} (not usable: {reason})"]
     others += [str(one) for one in rejected if one.kind in {kind, ""}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -39,6 +40,7 @@ class Engine:
         self.warn = warn
         self._plugins = plugins
         self._storage: dict[str, StorageDriver] = {}
+        self._pools: dict[str, int] = {}  # what keeps the pools of open drivers from being removed
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
         self.containers = ContainerStore(self._database)
@@ -46,9 +48,8 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the database and the drivers."""
-        for driver in self._storage.values():
-            driver.close()
-        self._storage.clear()
+        for name in list(self._storage):
+            self.close_storage(name)
         self._database.close()
 
     @cached_property
@@ -88,9 +89,32 @@ class Engine:
         :raises Unavailable: it does not work here; says why.
         """
         if name not in self._storage:
-            declared = self.plugins.select_storage(name, self.paths.root)
-            self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+            from plugrun.pools import record
+
+            pool = record.use(self.paths.root, name)
+            try:
+                declared = self.plugins.select_storage(name, self.paths.root)
+                self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+            except BaseException:
+                if pool is not None:
+                    os.close(pool)
+                raise
+            if pool is not None:
+                self._pools[name] = pool
         return self._storage[name]
+
+    def close_storage(self, name: str) -> None:
+        """Let go of one storage driver, and of its pool; of one that is not open, nothing."""
+        if (driver := self._storage.pop(name, None)) is not None:
+            driver.close()
+        if (pool := self._pools.pop(name, None)) is not None:
+            os.close(pool)
+
+    def tenants(self, storage: str) -> list[str]:
+        """Return what is recorded as kept in a storage driver, in words: containers, then volumes."""
+        containers = [f"container {record.name}" for record in self.containers.all() if record.storage == storage]
+        volumes = self._database.query("SELECT name FROM volumes WHERE storage = ? ORDER BY name", (storage,))
+        return sorted(containers) + [f"volume {name}" for (name,) in volumes]
 
     def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
         """Return the network driver ``name``; raises as :meth:`storage`."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun import linux
-from plugrun.errors import DriverError, Unavailable
+from plugrun.errors import DriverError, PlugrunError, Unavailable
 
 if TYPE_CHECKING:
     from plugrun.api import Mount
@@ -34,6 +34,7 @@ def mount_all(mounts: Sequence[Mount], target: str) -> None:
     :pre: ``target`` is an existing directory.
     :post: on success all are mounted; on failure none is.
     :raises DriverError: the kernel refused one; names it and the kernel's reason.
+    :raises PlugrunError: a file that is to be mounted through a loop device gets none, as :func:`loop.attached`.
     """
     done = 0
     try:
@@ -41,12 +42,19 @@ def mount_all(mounts: Sequence[Mount], target: str) -> None:
             _mount(mount, target)
             done += 1
     except OSError as error:
-        for _ in range(done):
-            linux.umount(target, linux.MNT_DETACH)
+        _undo(target, done)
         raise DriverError(
             f"cannot mount {mount.type} file system at {target}: {error.strerror}",
             hint="the kernel log (dmesg) usually says which option it did not like",
         ) from error
+    except PlugrunError:  # no loop device
+        _undo(target, done)
+        raise
+
+
+def _undo(target: str, count: int) -> None:
+    for _ in range(count):
+        linux.umount(target, linux.MNT_DETACH)
 
 
 def unmount(target: str) -> None:
@@ -121,10 +129,46 @@ def is_mount_point(path: str) -> bool:
 
 def mount_points() -> Iterator[str]:
     """Yield every mount point of this mount namespace, as in proc_pid_mountinfo(5), unescaped."""
+    for line in _mount_lines():
+        yield _unescaped(line.split(b" ", 5)[4])
+
+
+def points_of(device: str) -> Iterator[str]:
+    """Yield where in this mount namespace a block device is mounted.
+
+    :param device: path of the device.
+    """
+    number = os.stat(device).st_rdev
+    numbers = f"{os.major(number)}:{os.minor(number)}".encode()
+    for line in _mount_lines():
+        fields, _, rest = line.partition(b" - ")
+        words = fields.split(b" ", 5)
+        # btrfs and others that span devices have a number of their own; then the source tells
+        if words[2] == numbers or rest.split(b" ")[1] == os.fsencode(device):
+            yield _unescaped(words[4])
+
+
+def covering(path: os.PathLike[str]) -> tuple[str, str, str]:
+    """Return mount point, source and type of the file system that an existing path is on."""
+    wanted = os.path.realpath(path)
+    best = ("/", "", "")
+    for line in _mount_lines():
+        fields, _, rest = line.partition(b" - ")
+        point = _unescaped(fields.split(b" ", 5)[4])
+        if wanted == point or wanted.startswith(point.rstrip("/") + "/"):
+            kind, source, *_ = rest.split(b" ")
+            if len(point) >= len(best[0]):  # of several at one place the last is on top
+                best = (point, _unescaped(source), os.fsdecode(kind))
+    return best
+
+
+def _mount_lines() -> Iterator[bytes]:
     with open("/proc/self/mountinfo", "rb") as stream:
-        for line in stream:
-            point = line.split(b" ", 5)[4]
-            yield os.fsdecode(point.replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\134", b"\\"))
+        yield from stream
+
+
+def _unescaped(path: bytes) -> str:
+    return os.fsdecode(path.replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\134", b"\\"))
 
 
 def _mount(mount: Mount, target: str) -> None:
@@ -132,6 +176,12 @@ def _mount(mount: Mount, target: str) -> None:
     flags, data = _split_options(mount.options)
     if mount.type == "bind":
         linux.mount(mount.source, target, "", linux.MS_BIND | (flags & linux.MS_REC), "")
+    elif "loop" in data:
+        from plugrun import loop
+
+        data.remove("loop")
+        with loop.attached(mount.source, read_only=bool(flags & linux.MS_RDONLY)) as device:
+            linux.mount(device, target, mount.type, flags, ",".join(data))
     else:
         with _within_page(mount.type, data) as short:
             linux.mount(mount.source, target, mount.type, flags, ",".join(short))

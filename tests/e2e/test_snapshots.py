@@ -120,7 +120,7 @@ def test_snapshots_are_listed_and_inspected(web, storage, plugrun):
     assert [(row["Name"], row["Container"]) for row in rows] == [("good", "web"), (made_up, "web")]
     details = json.loads(plugrun("inspect", "web").ok().stdout)[0]
     assert [one["Name"] for one in details["Snapshots"]] == ["good", made_up]
-    assert details["SnapshotKey"].startswith(details["Id"])
+    assert details["GraphDriver"]["Data"]["Snapshot"].startswith(details["Id"])
     plugrun("snapshot", "rm", "web", "good", made_up).ok()
     assert plugrun("snapshot", "ls", "-q").ok().stdout == ""
 

@@ -99,6 +99,16 @@ GROUPS: Mapping[str, Group] = {
             "prune": Entry("volume:prune"),
         },
     ),
+    "storage": Group(
+        "Say where storage drivers keep things.",
+        {
+            "create": Entry("storage:create"),
+            "ls": Entry("storage:ls"),
+            "inspect": Entry("storage:inspect"),
+            "resize": Entry("storage:resize"),
+            "rm": Entry("storage:rm"),
+        },
+    ),
     "manifest": Group("Look at registries' manifests.", {"inspect": Entry("manifest:inspect")}),
     "plugin": Group("See the installed drivers.", {"ls": Entry("plugin:ls")}),
 }

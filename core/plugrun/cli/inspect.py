@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
 
 _Names = Annotated[list[str], argument("NAME...")]
+_Size = Annotated[bool, option("--size", "-s", help="Also measure what containers occupy.")]
 _Format = Annotated[str | None, option("--format", "-f", help="json, or a Go template.", metavar="FORMAT")]
 
 
@@ -28,18 +29,19 @@ def inspect(
     names: _Names,
     format_: _Format = None,
     type_: Annotated[str | None, option("--type", help="container, image or volume.", metavar="TYPE")] = None,
+    size: _Size = False,
 ) -> int:
     """Show everything known about containers, images or volumes."""
-    finders = {"container": _container, "image": _image, "volume": _volume}
+    finders = {"container": _sized if size else _container, "image": _image, "volume": _volume}
     if type_ is not None and type_ not in finders:
         raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container, image or volume")
     chosen = [finders[type_]] if type_ else list(finders.values())
     return _show(common, names, chosen, format_)
 
 
-def inspect_container(common: Globals, names: _Names, format_: _Format = None) -> int:
+def inspect_container(common: Globals, names: _Names, format_: _Format = None, size: _Size = False) -> int:
     """Show everything known about containers."""
-    return _show(common, names, [_container], format_)
+    return _show(common, names, [_sized if size else _container], format_)
 
 
 def inspect_image(common: Globals, names: Annotated[list[str], argument("IMAGE...")], format_: _Format = None) -> int:
@@ -100,6 +102,16 @@ def _volume(opened: Engine, name: str) -> dict[str, Any]:
     return details(opened, opened.volumes.find(name))
 
 
+def _sized(opened: Engine, name: str) -> dict[str, Any]:
+    """Describe a container, and measure it; what cannot be measured is left out."""
+    from plugrun import usage
+
+    record = opened.containers.find(name)
+    found = usage.measure(opened, [record]).get(record.id)
+    sizes = {"SizeRw": found.own, "SizeRootFs": found.whole} if found else {}
+    return {**_container(opened, name), **sizes}
+
+
 def _container(opened: Engine, name: str) -> dict[str, Any]:
     record = opened.containers.find(name)
     running = is_running(record)
@@ -123,11 +135,11 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         },
         "Image": record.config.image_id,
         "Driver": record.storage,
-        "SnapshotKey": record.snapshot,
         "Snapshots": [
             {"Name": saved.name, "Created": text.timestamp(saved.created), "Key": saved.key}
             for saved in opened.snapshots.of(record.id)
         ],
+        "GraphDriver": {"Name": record.storage, "Data": {"Snapshot": record.snapshot}},
         "Runtime": record.runtime,
         "HostConfig": _host_config(record),
         "Mounts": _mounts(opened, record.config),
@@ -163,8 +175,14 @@ def _host_config(record: ContainerRecord) -> dict[str, Any]:
         "Init": config.init,
         "ShmSize": config.shm_size,
         "Tmpfs": config.tmpfs,
+        "StorageOpt": _storage_options(record),
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in config.ulimits.items()],
     }
+
+
+def _storage_options(record: ContainerRecord) -> dict[str, str]:
+    size = record.config.storage_size
+    return {**record.storage_options, **({} if size is None else {"size": str(size)})}
 
 
 def _config(config: ContainerConfig) -> dict[str, Any]:

@@ -9,8 +9,6 @@ from plugrun.cli.context import Globals, engine
 from plugrun.cli.params import option
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from plugrun.engine import Engine
     from plugrun.manager import Declared
 
@@ -28,8 +26,10 @@ def ls(
 
 def rows(opened: Engine) -> list[dict[str, Any]]:
     """Return one row a driver, then one a plugin that was rejected."""
+    from plugrun.drivers import finding
+
     plugins, root = opened.plugins, opened.paths.root
-    found = [_row(declared, kind, root / kind / declared.spec.name) for kind, declared in plugins.drivers()]
+    found = [_row(declared, kind, finding(kind, declared, root)) for kind, declared in plugins.drivers()]
     rejected = [
         {"Name": one.name, "Kind": "-", "Dist": one.dist, "Version": one.version, "API": "-", "Usable": one.reason}
         for one in plugins.rejected
@@ -37,12 +37,12 @@ def rows(opened: Engine) -> list[dict[str, Any]]:
     return found + rejected
 
 
-def _row(declared: Declared[Any], kind: str, state_dir: Path) -> dict[str, Any]:
+def _row(declared: Declared[Any], kind: str, reason: str | None) -> dict[str, Any]:
     return {
         "Name": declared.spec.name,
         "Kind": kind,
         "Dist": declared.dist,
         "Version": declared.version,
         "API": str(declared.spec.api),
-        "Usable": declared.reason(state_dir) or "yes",
+        "Usable": reason or "yes",
     }

@@ -13,6 +13,7 @@ from plugrun.lifecycle.state import is_running
 
 if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
+    from plugrun.engine import Engine
 
 _COLUMNS = {
     "ID": "CONTAINER ID",
@@ -33,21 +34,31 @@ def ps(
     quiet: Annotated[bool, option("--quiet", "-q", help="Show ids only.")] = False,
     last: Annotated[int, option("--last", "-n", help="Show the newest N, in any state.", metavar="N")] = -1,
     latest: Annotated[bool, option("--latest", "-l", help="Show the newest, in any state.")] = False,
+    size: Annotated[bool, option("--size", "-s", help="Show what they occupy, too.")] = False,
     no_trunc: Annotated[bool, option("--no-trunc", help="Show ids and commands whole.")] = False,
     format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
     """List containers."""
     with engine(common, changes=False) as opened:
         records = opened.containers.all()
-    count = 1 if latest else last
-    if count >= 0:
-        records = records[:count]
-    elif not all_:
-        records = [record for record in records if is_running(record)]
-    rows = [row(record, whole=no_trunc) for record in records]
-    shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, _COLUMNS)
+        count = 1 if latest else last
+        if count >= 0:
+            records = records[:count]
+        elif not all_:
+            records = [record for record in records if is_running(record)]
+        sizes = _sizes(opened, records) if size and not quiet else {}
+    rows = [{**row(record, whole=no_trunc), "Size": sizes.get(record.id, "")} for record in records]
+    columns = {**_COLUMNS, "Size": "SIZE"} if size else _COLUMNS
+    shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, columns)
     if shown:
         text.say(shown)
+
+
+def _sizes(opened: Engine, records: list[ContainerRecord]) -> dict[str, str]:
+    from plugrun import usage
+
+    found = usage.measure(opened, records)
+    return {one: f"{text.size(sizes.own)} (virtual {text.size(sizes.whole)})" for one, sizes in found.items()}
 
 
 def row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:

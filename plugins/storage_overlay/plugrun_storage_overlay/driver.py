@@ -191,6 +191,17 @@ class OverlayDriver:
             return [Changed(b"", whole=True)]
         return changes(self._layout.path(ACTIVE, key, "fs"))
 
+    # --- SupportsQuota -----------------------------------------------------------------------------------------------
+
+    def limit(self, key: str, size: int) -> None:
+        """Limit an active snapshot: :meth:`plugrun.api.SupportsQuota.limit`."""
+        from plugrun_storage_overlay import quota
+
+        layout = self._layout
+        with layout.locked():
+            self._check_there(ACTIVE, key)
+            quota.limit(layout.path(), [layout.path(ACTIVE, key, part) for part in ("fs", "work")], size)
+
     # --- Steps ------------------------------------------------------------------------------------------------------
 
     def _make(self, place: str, key: str, parent: str | None, directories: Sequence[str]) -> None:

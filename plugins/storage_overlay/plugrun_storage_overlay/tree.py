@@ -80,11 +80,38 @@ def _lift(name: str, descriptor: int, parent: int, lifted: Iterator[str]) -> lis
         except FileNotFoundError:
             return []
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # a new name may need a block, and what it is for frees many
+                if not _thin(name, descriptor, 1):
+                    raise
+                return [] if _removed(name, descriptor) else _lift(name, descriptor, parent, lifted)
             if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # a name left by a crash
                 raise
         else:
             return [free]
     raise AssertionError("numbers do not end")
+
+
+def _thin(name: str, parent: int, depth: int) -> int:
+    """Delete what is in a directory where it is, as deep as there are descriptors for; return how much was deleted."""
+    try:
+        descriptor = os.open(name, _DIRECTORY, dir_fd=parent)
+    except FileNotFoundError:  # another deletes it too
+        return 1
+    deleted = 0
+    try:
+        with os.scandir(descriptor) as entries:
+            found = list(entries)
+        for entry in found:
+            if not entry.is_dir(follow_symlinks=False):
+                _unlink(entry.name, descriptor)
+                deleted += 1
+                continue
+            if depth < _DEPTH and not _removed(entry.name, descriptor):
+                deleted += _thin(entry.name, descriptor, depth + 1)
+            deleted += _removed(entry.name, descriptor)
+    finally:
+        os.close(descriptor)
+    return deleted
 
 
 def _removed(name: str, descriptor: int) -> bool:

@@ -1,0 +1,277 @@
+"""Pools: file systems in files, for every driver that has them, on real loop devices."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from plugrun import loop, mounts
+from plugrun.manager import load
+
+pytestmark = pytest.mark.root
+
+MIB = 1 << 20
+SIZE = 400 * MIB
+DRIVERS = sorted(name for name, declared in load().storage.items() if declared.spec.pool)
+
+
+@pytest.fixture
+def root(private_root):
+    return private_root.root
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request, plugrun, root):
+    """The name of a driver with pools; its pool is removed at the end, whatever the test did."""
+    yield request.param
+    plugrun.remove_all()
+    mounts.unmount(str(root / "storage" / request.param))
+
+
+@pytest.fixture
+def pool(driver, plugrun, root, busybox_archive):
+    """The file of a pool, with the busybox image beside it."""
+    plugrun("storage", "create", driver, "--size", str(SIZE)).ok()
+    plugrun("load", "-i", str(busybox_archive)).ok()
+    return root / "pools" / f"{driver}.img"
+
+
+def state(root: Path, driver: str) -> str:
+    return str(root / "storage" / driver)
+
+
+def forget_mount(root: Path, driver: str) -> None:
+    """Be as after a reboot."""
+    mounts.unmount(state(root, driver))
+
+
+def shown(plugrun, driver):
+    return json.loads(plugrun("storage", "inspect", driver).ok().stdout)[0]
+
+
+def refused(result, *words):
+    """Insist on one clear line that has these words."""
+    assert result.code in {1, 125}, result
+    assert result.stderr.count("\n") == 1
+    for word in words:
+        assert word in result.stderr
+
+
+def test_a_container_lives_in_a_pool(plugrun, root, driver, pool):
+    info = pool.stat()
+    assert (info.st_size, info.st_mode & 0o777) == (SIZE, 0o600)
+    assert info.st_blocks * 512 < SIZE  # sparse
+    assert mounts.is_mount_point(state(root, driver))
+    assert os.stat(state(root, driver)).st_mode & 0o777 == 0o700
+    plugrun("run", "--name", "box", "--storage", driver, "--net", "none", "busybox", "sh", "-c", "echo hello > /f").ok()
+    assert shown(plugrun, driver)["Containers"] == 1
+    assert "box" in plugrun("ps", "-a").stdout
+
+
+def test_a_reboot_and_the_pool_is_mounted_again_when_needed(plugrun, root, driver, pool):
+    run = ("run", "--name", "box", "--storage", driver, "--net", "none", "busybox", "sh", "-c", "cat /f || echo x > /f")
+    plugrun(*run).ok()
+    forget_mount(root, driver)
+    assert loop.devices(str(pool)) == []
+    assert not shown(plugrun, driver)["Mounted"]
+    for command in (("plugin", "ls"), ("storage", "ls"), ("ps", "-a"), ("doctor",)):
+        listed = plugrun(*command)
+        assert "gone" not in listed.stdout
+        assert not mounts.is_mount_point(state(root, driver)), command
+    plugrun("start", "-a", "box").ok()
+    assert mounts.is_mount_point(state(root, driver))
+
+
+def test_everything_uses_the_pool_of_the_default_driver_too(plugrun, root, driver, pool):
+    forget_mount(root, driver)
+    plugrun("--storage", driver, "create", "--name", "box", "--net", "none", "busybox", "true").ok()
+    forget_mount(root, driver)
+    plugrun("system", "df").ok()
+    assert mounts.is_mount_point(state(root, driver))
+
+
+def test_many_at_once_mount_it_once(plugrun, root, driver, pool):
+    forget_mount(root, driver)
+    argv = plugrun.argv("create", "--storage", driver, "--net", "none", "busybox", "true")
+    several = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(4)]
+    errors = [one.communicate(timeout=120)[1] for one in several]
+    assert [one.returncode for one in several] == [0] * 4, errors
+    assert list(mounts.mount_points()).count(state(root, driver)) == 1
+    assert len(loop.devices(str(pool))) == 1
+
+
+def test_a_pool_grows_while_a_container_runs_in_it(plugrun, root, driver, pool):
+    plugrun("run", "-d", "--name", "box", "--storage", driver, "--net", "none", "busybox", "sleep", "1000").ok()
+    before = shown(plugrun, driver)["Size"]
+    plugrun("storage", "resize", driver, str(2 * SIZE)).ok()
+    assert pool.stat().st_size == 2 * SIZE
+    assert shown(plugrun, driver)["Size"] >= before + SIZE * 0.9
+    assert plugrun("exec", "box", "true").code == 0
+    refused(plugrun("storage", "resize", driver, str(SIZE)), "cannot shrink", driver)
+    refused(plugrun("storage", "resize", driver, "1000000g"), "does not fit", "free")
+    refused(plugrun("storage", "resize", driver, "huge"), "'huge' is not a size")
+    assert pool.stat().st_size == 2 * SIZE
+
+
+def test_a_resize_that_was_cut_short_is_finished_by_the_next(plugrun, root, driver, pool):
+    before = shown(plugrun, driver)["Size"]
+    os.truncate(pool, 2 * SIZE)
+    plugrun("storage", "resize", driver, str(2 * SIZE)).ok()
+    assert shown(plugrun, driver)["Size"] >= before + SIZE * 0.9
+
+
+def test_what_is_freed_returns_to_the_host(plugrun, driver, pool):
+    write = "dd if=/dev/urandom of=/f bs=1M count=100 && sync"
+    plugrun("run", "--name", "box", "--storage", driver, "--net", "none", "busybox", "sh", "-c", write).ok()
+    os.sync()
+    full = pool.stat().st_blocks
+    plugrun("rm", "box").ok()
+    deadline = time.monotonic() + 60
+    while pool.stat().st_blocks * 512 > full * 512 - 80 * MIB:  # a file system may discard some time after it has freed
+        assert time.monotonic() < deadline
+        os.sync()
+
+
+def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, root, driver, pool):
+    plugrun("create", "--name", "box", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    for force in ((), ("--force",)):
+        result = plugrun("storage", "rm", *force, driver)
+        assert result.code == 1
+        assert "holds container box" in result.stderr
+    assert pool.exists()
+    plugrun("rm", "box").ok()
+    plugrun("storage", "rm", driver).ok()
+    assert not pool.exists()
+    assert not mounts.is_mount_point(state(root, driver))
+    assert os.listdir(root / "pools") == [f"{driver}.lock", f"{driver}.users"] or not list(root.glob("pools/*.json"))
+    assert "has no pool" in plugrun("storage", "rm", driver).stderr
+
+
+def test_a_pool_with_a_volume_stays(plugrun, root, driver, pool):
+    import sqlite3
+
+    with sqlite3.connect(root / "state.db") as connection:
+        connection.execute("INSERT INTO volumes VALUES ('data', 'volume-0', ?, 1, '{}')", (driver,))
+    connection.close()
+    assert "holds volume data" in plugrun("storage", "rm", driver).stderr
+    assert pool.exists()
+
+
+def test_a_pool_that_something_has_open_stays(plugrun, root, driver, pool):
+    inside = os.open(state(root, driver), os.O_RDONLY)
+    try:
+        assert "something has it open" in plugrun("storage", "rm", driver).stderr
+    finally:
+        os.close(inside)
+    assert pool.exists()
+    plugrun("storage", "rm", driver).ok()
+
+
+def test_a_pool_file_that_is_gone(plugrun, root, driver, pool):
+    plugrun("create", "--name", "box", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    forget_mount(root, driver)
+    pool.rename(root / "away")
+    gone = f"the pool file {pool} of storage driver {driver} is gone"
+    assert gone in shown(plugrun, driver)["Problem"]
+    assert gone in plugrun("plugin", "ls").stdout
+    refused(plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"), gone, "put it back")
+    assert os.listdir(state(root, driver)) == []  # nothing lands below the mount point
+    assert "is gone, and with it container box" in plugrun("storage", "rm", driver).stderr
+    (root / "away").rename(pool)
+    plugrun("start", "-a", "box").ok()
+
+
+def test_a_lost_pool_is_given_up_by_force_only(plugrun, root, driver, pool):
+    plugrun("create", "--name", "box", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    forget_mount(root, driver)
+    pool.unlink()
+    assert plugrun("storage", "rm", driver).code == 1
+    plugrun("storage", "rm", "--force", driver).ok()
+    plugrun("storage", "create", driver, "--size", str(SIZE)).ok()
+    plugrun("rm", "box").ok()
+
+
+def test_a_file_with_something_else_in_it(plugrun, root, driver, pool):
+    forget_mount(root, driver)
+    with pool.open("r+b") as stream:
+        stream.write(bytes(2 * MIB))
+    refused(
+        plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"),
+        f"{pool} of storage driver {driver} does not mount",
+    )
+
+
+def test_a_pool_that_is_mounted_elsewhere(plugrun, root, driver, pool, tmp_path):
+    forget_mount(root, driver)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(pool), str(elsewhere)], check=True)
+    try:
+        refused(
+            plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"),
+            f"is mounted at {elsewhere} already",
+            f"umount {elsewhere}",
+        )
+    finally:
+        subprocess.run(["umount", str(elsewhere)], check=True)
+    plugrun("run", "--rm", "--storage", driver, "--net", "none", "busybox", "true").ok()
+
+
+def test_a_full_pool_can_be_emptied(plugrun, root, driver, pool):
+    fill = "dd if=/dev/zero of=/f bs=1M; dd if=/dev/zero of=/g bs=4k; true"
+    done = plugrun("run", "--name", "box", "--storage", driver, "--net", "none", "busybox", "sh", "-c", fill).ok()
+    assert "No space left on device" in done.stderr
+    plugrun("image", "prune", "-f").ok()
+    plugrun("rm", "box").ok()
+    plugrun("run", "--rm", "--storage", driver, "--net", "none", "busybox", "sh", "-c", "echo > /f").ok()
+
+
+def test_bad_input_to_create(plugrun, root, driver, tmp_path):
+    def create(*arguments):
+        return plugrun("storage", "create", driver, *arguments)
+
+    refused(create(), "--size is missing")
+    refused(create("--size", "some"), "'some' is not a size")
+    refused(create("--size", "1m"), "too small")
+    refused(create("--size", "1000000g"), "does not fit", "free")
+    refused(create("--size", "400m", "--file", str(tmp_path / "no" / "x.img")), "there is no directory")
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    refused(create("--size", "400m", "--file", str(taken)), f"{taken} exists")
+    assert taken.read_text() == "mine"
+    inside = root / "storage" / driver
+    inside.mkdir(exist_ok=True)
+    refused(create("--size", "400m", "--file", str(inside / "x.img")), "cannot be in")
+    assert list(root.glob("pools/*.json")) == []
+
+
+def test_a_second_pool_and_drivers_without(plugrun, driver, pool):
+    refused(plugrun("storage", "create", driver, "--size", "400m"), "has a pool", "storage resize")
+    refused(plugrun("storage", "create", "never", "--size", "400m"), "no storage driver 'never'")
+    assert "no storage driver 'never'" in plugrun("storage", "inspect", "never").stderr
+    assert "has no pool" in plugrun("storage", "rm", "never").stderr
+
+
+def test_what_a_driver_keeps_is_not_covered(plugrun, root, driver, file_system, busybox_archive):
+    if load().storage[driver].reason(root / "storage" / driver):
+        (root / "storage" / driver).mkdir(parents=True)
+        (root / "storage" / driver / "something").mkdir()
+    else:
+        plugrun("load", "-i", str(busybox_archive)).ok()
+        plugrun("create", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    refused(plugrun("storage", "create", driver, "--size", "400m"), "keeps containers or layers", "would cover")
+    assert list(root.glob("pools/*.json")) == []
+
+
+def test_a_file_of_one_s_own_choice(plugrun, root, driver, tmp_path):
+    file = tmp_path / "disk" / "x.img"
+    file.parent.mkdir()
+    plugrun("storage", "create", driver, "--size", "400m", "--file", str(file)).ok()
+    assert shown(plugrun, driver)["Pool"] == str(file)
+    plugrun("storage", "rm", driver).ok()
+    assert not file.exists()

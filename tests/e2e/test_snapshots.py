@@ -8,21 +8,21 @@ import os
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from plugrun import processes
 from plugrun.api import SnapshotKind
 from plugrun.engine import Engine
-from plugrun.errors import PlugrunError
-from plugrun.lifecycle import clone, keys, rollback, snapshot, trees
-from plugrun.lifecycle.pause import _Freezer, mark_of
+from plugrun.errors import PlugrunError, Unavailable
+from plugrun.lifecycle import clone, keys, pause, rollback, snapshot, trees
 from plugrun.lifecycle.reconcile import reconcile
 from plugrun.lifecycle.remove import remove
 from plugrun.lifecycle.state import is_running
 from plugrun.paths import Paths
 from plugrun.reclaim import free_layers
-from plugrun.testing.processes import killed_before
+from plugrun.testing.processes import killed_before, run_together
 
 pytestmark = pytest.mark.root
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(web, storage, plugrun, e
 def test_a_driver_that_makes_no_copies_says_which_do(plugrun, busybox, engine, monkeypatch):
     plugrun("create", "--name", "web", "--net", "none", busybox, *SLEEP).ok()
     record = engine.containers.find("web")
-    monkeypatch.delattr(type(engine.storage(record.storage, {})), "clone")
+    monkeypatch.setitem(engine._storage, record.storage, SimpleNamespace(close=lambda: None))
     for act in (lambda: snapshot.create(engine, record), lambda: clone.clone(engine, record, "new")):
         with pytest.raises(PlugrunError, match="has no snapshots and no clones") as caught:
             act()
@@ -269,20 +269,68 @@ def test_the_pause_is_told_on_stderr_and_only_if_there_was_one(web, plugrun):
     assert " ms" in plugrun("clone", "web", "branch").ok().stderr
 
 
-def test_a_container_may_end_in_the_very_moment(storage, plugrun, busybox, engine, monkeypatch):
+@pytest.fixture
+def mortal(storage, plugrun, busybox, engine):
+    """A running container, and how to end it so that its first process stays as a zombie until the end of the test."""
     plugrun("--storage", storage, "run", "-d", "--name", "web", "--net", "none", busybox, *SLEEP).ok()
     record = engine.containers.find("web")
-    look = _Freezer.__init__
 
-    def end(freezer, record):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGKILL)
+    def end():
+        os.kill(record.monitor_pid, signal.SIGSTOP)
+        os.kill(record.pid, signal.SIGKILL)
         assert processes.wait_ended(record.pid, record.pid_start, 20)
-        look(freezer, record)
 
-    monkeypatch.setattr(_Freezer, "__init__", end)
-    saved, _ = snapshot.create(engine, record, "last")
+    yield record, end
+    os.kill(record.monitor_pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("moment", ["_groups", "write"])
+def test_a_container_may_end_in_the_very_moment(mortal, engine, monkeypatch, moment):
+    """And nobody else is stopped for it: this process, for one, which may be in the group that zombies are shown in."""
+    record, end = mortal
+    owner = pause if moment == "_groups" else pause.Freezer
+    act = getattr(owner, moment)
+    ended = []
+
+    def first(*arguments, **more):
+        if not ended:
+            ended.append(end())
+        return act(*arguments, **more)
+
+    monkeypatch.setattr(owner, moment, first)
+    saved, held = snapshot.create(engine, record, "last")
     assert saved.ready
+    assert ended
+    assert (held.seconds > 0) == (moment == "write")
+    assert not pause.mark_of(engine, record).exists()
+
+
+def test_what_this_command_runs_in_is_never_stopped(storage, plugrun, busybox, engine, monkeypatch):
+    plugrun("--storage", storage, "run", "-d", "--name", "web", "--net", "none", busybox, *SLEEP).ok()
+    groups = pause._groups
+    for path in (lambda own: own, os.path.dirname):
+        monkeypatch.setattr(
+            pause,
+            "_groups",
+            lambda process, path=path: (
+                {name: path(own) for name, own in groups("self").items()} if process != "self" else groups("self")
+            ),
+        )
+        with pytest.raises(Unavailable, match="it shares the control group of this command"):
+            snapshot.create(engine, engine.containers.find("web"), "never")
+
+
+def test_one_that_was_held_by_a_killed_command_can_be_ended(storage, plugrun, busybox, engine):
+    plugrun("--storage", storage, "run", "-d", "--name", "web", "--net", "none", busybox, *SLEEP).ok()
+    record = engine.containers.find("web")
+
+    def hold():
+        with pause.paused(engine, record):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert run_together([hold]) == ["killed"]
+    assert pause._freezer(record).is_frozen()
+    plugrun("rm", "-f", "web").ok()
 
 
 # --- Crashes ---------------------------------------------------------------------------------------------------------
@@ -302,8 +350,8 @@ def settled(plugrun, storage):
         for record in engine.containers.all():
             assert record.status in {"created", "running", "exited"}
             if is_running(record):
-                assert not mark_of(engine, record).exists()
-                assert not _Freezer(record).is_frozen()
+                assert not pause.mark_of(engine, record).exists()
+                assert not pause._freezer(record).is_frozen()
         assert engine.snapshots.unready() == []
         assert active(engine, storage) == engine.snapshots.known()
         state = plugrun.roots.root / "storage" / storage

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from plugrun import processes
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle.pause import let_go
 from plugrun.lifecycle.state import is_running
 from plugrun.lifecycle.steps import STEPS, Starting, exit_code
 from plugrun.lifecycle.watch import watching
@@ -74,6 +75,7 @@ def end_locked(engine: Engine, record: ContainerRecord) -> None:
     """
     from plugrun.api import Event
 
+    let_go(engine, record)
     ran = record.status is Status.RUNNING
     if ran:
         _note_exit(engine, record)

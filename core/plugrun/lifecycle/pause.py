@@ -9,6 +9,7 @@ Sources: kernel documentation, cgroup-v1/freezer-subsystem.rst and cgroup-v2.rst
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from plugrun.errors import Unavailable
 from plugrun.lifecycle.state import is_running
+from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 10.0
 _CGROUP = "/sys/fs/cgroup"
+_LEGACY_FILE = "freezer.state"  # of cgroup v1
 
 
 class Pause:
@@ -41,98 +44,120 @@ def paused(engine: Engine, record: ContainerRecord) -> Iterator[Pause]:
     """Keep a container's processes from running for the length of a block; one that does not run is fine.
 
     :pre: the caller holds the container's lock.
-    :raises Unavailable: the kernel could not stop them in ten seconds; they go on.
+    :raises Unavailable: the kernel could not stop them in ten seconds, and they go on; or this machine cannot do it.
     """
     pause = Pause()
-    if not is_running(record):
+    freezer = _freezer(record) if is_running(record) else None
+    if freezer is None:
         yield pause
         return
     mark = mark_of(engine, record)
-    mark.touch(mode=0o600)
+    mark.write_text(freezer.file)
     began = time.monotonic()
     try:
-        _freeze(record)
+        freezer.freeze(f"container {record.name}")
         yield pause
     finally:
-        thaw(record)
+        freezer.write(frozen=False)
         pause.seconds = time.monotonic() - began
         mark.unlink(missing_ok=True)
 
 
 def mark_of(engine: Engine, record: ContainerRecord) -> Path:
-    """Return the file that is there while a container is held."""
+    """Return the file that is there while a container is held, and says by what."""
     return engine.paths.run(record.id) / "paused"
 
 
 def let_go(engine: Engine, record: ContainerRecord) -> None:
-    """Let a running container go on that a killed process has held. The caller holds its lock."""
+    """Let a container go on that a killed process has held. The caller holds its lock.
+
+    Also one that has ended meanwhile: until then what is left of it cannot even be killed (cgroup v1).
+    """
     mark = mark_of(engine, record)
-    if mark.exists():
-        thaw(record)
-        mark.unlink(missing_ok=True)
-
-
-def thaw(record: ContainerRecord) -> None:
-    """Let the processes go on; that they do already, or have ended, is fine."""
-    with _unless_ended(record):
-        _Freezer(record).write(frozen=False)
-
-
-@contextlib.contextmanager
-def _unless_ended(record: ContainerRecord) -> Iterator[None]:
-    """Take it for no failure that there is nothing to hold any more: the container may end at any moment."""
     try:
-        yield
-    except (OSError, Unavailable):
-        if is_running(record):
-            raise
+        held_by = mark.read_text()
+    except FileNotFoundError:
+        return
+    if held_by:  # else it was killed before it held anything
+        Freezer(held_by).write(frozen=False)
+    mark.unlink(missing_ok=True)
 
 
-def _freeze(record: ContainerRecord) -> None:
-    with _unless_ended(record):
-        _hold(record)
+class Freezer(NamedTuple):
+    """What stops all processes of a control group.
 
-
-def _hold(record: ContainerRecord) -> None:
-    freezer = _Freezer(record)
-    freezer.write(frozen=True)
-    deadline, pause = time.monotonic() + _SECONDS, 0.0002
-    while not freezer.is_frozen():
-        if time.monotonic() > deadline:
-            raise Unavailable(f"container {record.name} could not be paused in {_SECONDS:.0f} seconds")
-        time.sleep(pause)
-        pause = min(pause * 2, 0.01)
-
-
-class _Freezer:
-    """The control group of a container, in whichever hierarchy freezes.
-
-    :raises Unavailable: this machine has none.
+    :param file: the group's file to write to, in whichever hierarchy freezes. When it is gone, so are the processes.
     """
 
-    def __init__(self, record: ContainerRecord) -> None:
-        with open(f"/proc/{record.pid}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
-            lines = [line.rstrip("\n").split(":", 2) for line in stream]
-        groups = {name: path for _, names, path in lines for name in names.split(",")}
-        self._legacy = "freezer" in groups
-        root = f"{_CGROUP}/freezer" if self._legacy else _CGROUP
-        self._file = (
-            f"{root}{groups.get('freezer', groups.get(''))}/{'freezer.state' if self._legacy else 'cgroup.freeze'}"
-        )
-        if not os.path.exists(self._file) and os.path.exists(f"/proc/{record.pid}"):
-            raise Unavailable(
-                f"container {record.name} cannot be paused: this machine has no freezer control group",
-                hint="stop it first",
-            )
+    file: str
+
+    @property
+    def _legacy(self) -> bool:
+        return self.file.endswith(_LEGACY_FILE)
+
+    def freeze(self, what: str) -> None:
+        """Stop them.
+
+        :raises Unavailable: that takes longer than ten seconds.
+        """
+        self.write(frozen=True)
+        deadline, pause = time.monotonic() + _SECONDS, 0.0002
+        while not self.is_frozen():
+            if time.monotonic() > deadline:
+                raise Unavailable(f"{what} could not be paused in {_SECONDS:.0f} seconds")
+            time.sleep(pause)
+            pause = min(pause * 2, 0.01)
 
     def write(self, *, frozen: bool) -> None:
+        """Have them stopped, or go on."""
         words = ("THAWED", "FROZEN") if self._legacy else ("0", "1")
-        with open(self._file, "w", encoding="ascii") as stream:
+        with _unless_gone(), open(self.file, "w", encoding="ascii") as stream:
             stream.write(words[frozen])
 
     def is_frozen(self) -> bool:
-        if self._legacy:
-            with open(self._file, encoding="ascii") as stream:
-                return stream.read().strip() == "FROZEN"
-        with open(f"{os.path.dirname(self._file)}/cgroup.events", encoding="ascii") as stream:
-            return "frozen 1" in stream.read().splitlines()
+        """Whether nothing in the group can run."""
+        file = self.file if self._legacy else f"{os.path.dirname(self.file)}/cgroup.events"
+        with _unless_gone(), open(file, encoding="ascii") as stream:
+            lines = stream.read().splitlines()
+            return "FROZEN" in lines or "frozen 1" in lines
+        return True
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Pass over that the group has been removed, before its file was opened or since."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENODEV}:
+            raise
+
+
+def _freezer(record: ContainerRecord) -> Freezer | None:
+    """Return what stops a running container; ``None`` if it has just ended.
+
+    :raises Unavailable: there is nothing that stops it and nobody else.
+    """
+    try:
+        groups, ours = _groups(f"{record.pid}"), _groups("self")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if not is_running(record):
+        # What was read may be wrong: a zombie is shown in the root group (cgroup-v1), and freezing that would stop us.
+        return None
+    name = "freezer" if "freezer" in groups else ""
+    file = f"{_CGROUP}/freezer{groups[name]}/{_LEGACY_FILE}" if name else f"{_CGROUP}{groups.get(name)}/cgroup.freeze"
+    shared = f"{ours.get(name)}/".startswith(f"{groups.get(name, '').rstrip('/')}/")
+    if shared or not os.path.exists(file):
+        reason = (
+            "it shares the control group of this command" if shared else "this machine has no freezer control group"
+        )
+        raise Unavailable(f"container {record.name} cannot be paused: {reason}", hint="stop it first")
+    return Freezer(file)
+
+
+def _groups(process: str) -> dict[str, str]:
+    """Return the control groups of a process by controller, that of cgroup v2 as ``""``: proc_pid_cgroup(5)."""
+    with open(f"/proc/{process}/cgroup", encoding="utf-8", errors="surrogateescape") as stream:
+        lines = [line.rstrip("\n").split(":", 2) for line in stream]
+    return {name: path for _, names, path in lines for name in names.split(",")}

@@ -230,14 +230,13 @@ class ClonesFillHoles(ClonesByCp):
     options = ("-a", "--sparse=never")
 
 
-@caught_by("test_clone_needs_a_free_key", groups=(CloneCases,))
+@caught_by("test_clone_needs_a_free_key", "test_one_of_many_clones_gets_a_key", groups=(CloneCases,))
 class ClonesOverwrite(PlainCopies):
     """A key that is taken is replaced."""
 
-    def clone(self, key: str, source: str) -> None:
-        if key != source and not any(info.parent == key for info in self.walk()):
-            shutil.rmtree(self.place(self.find(key).kind, key)) if self.find(key) else None  # type: ignore[union-attr]
-        super().clone(key, source)
+    def check_free(self, key: str) -> None:
+        if (info := self.find(key)) is not None:
+            shutil.rmtree(self.place(info.kind, key))
 
 
 @caught_by("test_clone_needs_an_active_source", groups=(CloneCases,))

@@ -18,7 +18,16 @@ BROKEN = Drivers(globals())
 caught_by = BROKEN.caught_by
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by(
+    "test_each_snapshot_has_its_own_limit",
+    "test_limit_counts_many_small_files",
+    "test_limit_holds_for_files_of_the_image",
+    "test_limit_is_kept_after_reopening",
+    "test_limit_is_not_cloned",
+    "test_limit_stops_writing",
+    "test_raised_limit_lets_go_on",
+    groups=(QuotaCases,),
+)
 class LimitsNothing(LimitedCopies):
     """It takes a limit and forgets it."""
 
@@ -26,7 +35,16 @@ class LimitsNothing(LimitedCopies):
         self.check_active(key)
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by(
+    "test_each_snapshot_has_its_own_limit",
+    "test_limit_counts_many_small_files",
+    "test_limit_holds_for_files_of_the_image",
+    "test_limit_is_kept_after_reopening",
+    "test_limit_is_not_cloned",
+    "test_limit_stops_writing",
+    "test_raised_limit_lets_go_on",
+    groups=(QuotaCases,),
+)
 class LimitsOnce(LimitedCopies):
     """The first limit stays."""
 
@@ -35,7 +53,12 @@ class LimitsOnce(LimitedCopies):
             super().bound(fs, size)
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by(
+    "test_each_snapshot_has_its_own_limit",
+    "test_limit_concerns_one_snapshot",
+    "test_limit_is_not_cloned",
+    groups=(QuotaCases,),
+)
 class LimitsEverybody(LimitedCopies):
     """A limit is every snapshot's."""
 
@@ -46,7 +69,13 @@ class LimitsEverybody(LimitedCopies):
                 super().limit(info.name, size)
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by(
+    "test_each_snapshot_has_its_own_limit",
+    "test_limit_holds_for_files_of_the_image",
+    "test_limit_stops_writing",
+    "test_raised_limit_lets_go_on",
+    groups=(QuotaCases,),
+)
 class LimitsParentsToo(LimitedCopies):
     """What the image takes counts as the container's."""
 
@@ -55,7 +84,7 @@ class LimitsParentsToo(LimitedCopies):
         mount("-o", f"remount,size={size - 8 * 2**20}", str(fs))
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by("test_limit_is_not_cloned", groups=(QuotaCases,))
 class CopiesTheLimit(LimitedCopies):
     """A clone has its source's limit."""
 
@@ -64,7 +93,7 @@ class CopiesTheLimit(LimitedCopies):
         self.limit(key, 16 * 2**20)
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by("test_full_snapshot_can_be_committed", "test_limit_is_forgotten_with_the_snapshot", groups=(QuotaCases,))
 class ForgetsNoLimit(LimitedCopies):
     """A new snapshot has the limit of the one that had its key."""
 
@@ -87,7 +116,7 @@ class ForgetsNoLimit(LimitedCopies):
         return found
 
 
-@caught_by(groups=(QuotaCases,))
+@caught_by("test_limit_needs_an_active_snapshot", groups=(QuotaCases,))
 class LimitsViews(LimitedCopies):
     """A view has a limit, and so has what is not there."""
 

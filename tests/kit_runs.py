@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from xml.etree import ElementTree
 
 import pytest
 
-from plain_copies import remove_tree
 from plugrun.api import Mount
 from plugrun.testing import mounted
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from plugrun.testing.storage_base import StorageCases
 
 FEATURES = frozenset({"rename-lower-dir"})
+
+
+@contextlib.contextmanager
+def in_memory() -> Iterator[Path]:
+    """Have a state directory in memory: quick, and gone with whatever is in it, mounts too, at the end."""
+    with mounted([Mount("tmpfs", "tmpfs")]) as memory:
+        state = memory / "state"
+        state.mkdir(mode=0o700)
+        yield state
 
 
 class Broken(NamedTuple):
@@ -72,11 +81,9 @@ def kit(name: str, module: str, driver: type, groups: tuple[type, ...], only: st
         return opened
 
     @pytest.fixture
-    def state(_: StorageCases, tmp_path: Path) -> Iterator[Path]:
-        place = tmp_path / "state"
-        place.mkdir(mode=0o700)
-        yield place
-        remove_tree(place)  # some trees are deeper than pytest's own clean-up reaches
+    def state(_: StorageCases) -> Iterator[Path]:
+        with in_memory() as place:
+            yield place
 
     left_out: dict[str, Any] = dict.fromkeys(case for case in inherited if not re.search(only, case))
     own = {"__module__": module, "open": open_driver, "state": state, "features": features}
@@ -92,17 +99,9 @@ def failures(modules: list[Path], place: Path) -> dict[str, set[str]]:
     """
     report = place / "report.xml"
     with mounted([Mount("tmpfs", "tmpfs")]) as memory:
-        options = [
-            "-q",
-            "--tb=no",
-            "-p",
-            "no:cacheprovider",
-            "-n",
-            "2",
-            f"--junitxml={report}",
-            f"--basetemp={memory}/t",
-        ]
-        command = [sys.executable, "-m", "pytest", *options, *map(str, modules)]
+        options = "-q --tb=no --noconftest -p no:cacheprovider -n 2".split()
+        places = [f"--junitxml={report}", f"--basetemp={memory}/t"]
+        command = [sys.executable, "-m", "pytest", *options, *places, *map(str, modules)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
     found: dict[str, set[str]] = {}

@@ -12,10 +12,10 @@ import broken_optional
 import broken_quota
 import broken_storage
 from fakes import VethNetwork, devices, enter, ip
-from kit_runs import Broken, failures
+from kit_runs import Broken, failures, in_memory
 from limited_copies import LimitedCopies
-from plugrun.api import Attachment, Mount, NamespacePlan, NetResult, NetworkDriver, StorageDriver
-from plugrun.testing import NetworkContract, StorageContract, mounted
+from plugrun.api import Attachment, NamespacePlan, NetResult, NetworkDriver, StorageDriver
+from plugrun.testing import NetworkContract, StorageContract
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +30,8 @@ class TestCorrectStorage(StorageContract):
 
     @pytest.fixture
     def state(self) -> Iterator[Path]:
-        with mounted([Mount("tmpfs", "tmpfs")]) as memory:
-            yield memory
+        with in_memory() as place:
+            yield place
 
     def open(self, state: Path) -> StorageDriver:
         return LimitedCopies(state)

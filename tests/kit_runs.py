@@ -99,7 +99,7 @@ def failures(modules: list[Path], place: Path) -> dict[str, set[str]]:
     """
     report = place / "report.xml"
     with mounted([Mount("tmpfs", "tmpfs")]) as memory:
-        options = "-q --tb=no --noconftest -p no:cacheprovider -n 2".split()
+        options = ["-q", "--tb=no", "--noconftest", "-p", "no:cacheprovider", "-n", "2"]
         places = [f"--junitxml={report}", f"--basetemp={memory}/t"]
         command = [sys.executable, "-m", "pytest", *options, *places, *map(str, modules)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

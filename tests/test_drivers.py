@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 import pytest
 
-from fakes import DirStorage, RecordingNetwork, plugin, spec
+from fakes import RecordingNetwork, plugin, spec
+from plain_copies import DirStorage
 from plugrun.api import (
     AlreadyExists,
     DriverError,

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes import DirStorage
 from images import archives
 from images.archives import Parts
 from images.layers import directory, file, hardlink, layer, snapshot, symlink, xattr
+from plain_copies import DirStorage
 from plugrun import locks, mounts, snapshots, unneeded
 from plugrun.api import NotFound, SnapshotKind
 from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument
@@ -329,7 +329,7 @@ def test_an_interrupt_stops_the_layers_that_are_being_unpacked(store, add, overl
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from fakes import DirStorage
+from plain_copies import DirStorage
 from plugrun import locks, mounts, snapshots, unneeded
 from plugrun.images import unpack
 from plugrun.images.store import ImageStore

@@ -210,7 +210,11 @@ class StorageDriver(Protocol):
     system; on removal ``remove(container_id)``.
 
     Every method is safe against a crash in the middle: what it leaves is either absent or removable by
-    ``remove`` with the same key. Calls for different keys may come from different processes at once.
+    ``remove`` with the same key. Calls may come from several processes and threads at once: each opens the state
+    directory anew or shares a driver, and of several that want one key, one gets it.
+
+    A key or name that is not one path component is refused with :class:`InvalidArgument`, wherever something would be
+    made of it, and otherwise may be :class:`NotFound`: nothing outside of the state directory is ever touched.
     """
 
     def prepare(self, key: str, parent: str | None) -> Sequence[Mount]:

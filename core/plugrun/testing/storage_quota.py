@@ -19,6 +19,7 @@ _MIB = 2**20
 _FULL = {errno.EDQUOT, errno.ENOSPC}
 _IMAGE = 8 * _MIB
 _LIMIT = 16 * _MIB
+_MUCH = 4 * _LIMIT  # more than any limit under which a case writes on
 _TOLERANCE = 4 * _MIB  # file systems count in extents and with their metadata, and some only as they write back
 
 
@@ -38,7 +39,7 @@ class QuotaCases(StorageCases):
         self.layer(driver, "image", None, lambda root: pour(root / "large", _IMAGE))
         driver.prepare("web", "image")
         try:
-            driver.limit("web", 1024 * _MIB)
+            driver.limit("web", 2 * _MUCH)
         except Unavailable as reason:
             pytest.skip(f"no limits here: {reason}")
         return driver
@@ -138,7 +139,7 @@ class QuotaCases(StorageCases):
         limiting.clone("copy", "web")
         with mounted(limiting.mounts("copy")) as root:
             assert pour(root / "free", 2 * _LIMIT) == 2 * _LIMIT
-        limiting.limit("copy", 4 * _LIMIT)
+        limiting.limit("copy", 3 * _LIMIT)
         with mounted(limiting.mounts("web")) as root:
             assert pour(root / "fill") <= _LIMIT + _TOLERANCE
 
@@ -159,7 +160,7 @@ class QuotaCases(StorageCases):
             assert not any((image / "large").read_bytes()[:_MIB]), "the image was written to"
 
 
-def pour(path: Path, size: int = 1024 * _MIB) -> int:
+def pour(path: Path, size: int = _MUCH) -> int:
     """Write zeros to a file, onto the device, until it is that large or full; return the bytes that went in."""
     written = 0
     with until_full(), path.open("ab", buffering=0) as stream:

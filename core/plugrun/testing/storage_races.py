@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from plugrun.api import AlreadyExists, SnapshotKind, SupportsClone, SupportsGC
 from plugrun.testing.processes import run_interleaved, run_together
 from plugrun.testing.storage_base import StorageCases, write
-from plugrun.testing.trees import mounted
+from plugrun.testing.trees import mounted, sync
 
 if TYPE_CHECKING:
     from plugrun.api import StorageDriver
@@ -100,7 +100,7 @@ class RaceCases(StorageCases):
     def race(self, state: Path, first: Act, second: Act, expected: set[tuple[str, str]]) -> None:
         """Try ``second`` before every step of ``first``; the outcomes, in either order, must be ``expected``.
 
-        Each time the state holds the committed ``image`` and the active ``web`` and ``db``.
+        Each time the state holds the committed ``image`` and the active ``web`` and ``db``, each with content.
         """
         for step in itertools.count(1):
             place = state / f"step{step}"
@@ -108,7 +108,9 @@ class RaceCases(StorageCases):
             driver = self.open(place)
             self.layer(driver, "image", None, write("a"))
             for key in ("web", "db"):
-                driver.prepare(key, None)
+                with mounted(driver.prepare(key, None)) as root:
+                    write("d/b")(root)
+                    sync(root)
             outcomes = run_interleaved(step, self.in_process(place, first), self.in_process(place, second))
             known = self.known(driver)
             if outcomes is None:
@@ -118,7 +120,8 @@ class RaceCases(StorageCases):
             for key in set(known) - {"image"}:
                 if known[key].kind is not SnapshotKind.COMMITTED:
                     with mounted(driver.mounts(key)) as root:
-                        assert (root / "a").exists() == (known[key].parent == "image")
+                        there = {"a"} if known[key].parent == "image" else {"d"}
+                        assert {path.name for path in root.iterdir()} == there, f"{key} is not whole"
             driver.close()
 
     def test_race_for_a_key(self, state: Path) -> None:

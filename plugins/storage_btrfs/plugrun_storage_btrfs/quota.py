@@ -29,7 +29,7 @@ def limit(path: str, size: int) -> None:
     :raises Unavailable: the kernel cannot do it.
     """
     number = btrfsutil.subvolume_id(path)
-    with ioctl.opened(path) as descriptor:
+    with _beside(path) as descriptor:
         if not _is_simple(descriptor):
             ioctl.limit_qgroup(descriptor, number, size)
             return
@@ -47,7 +47,7 @@ def forget(path: str) -> None:
 
     What fails leaves an empty group behind, which does nothing: removing a snapshot must not end here.
     """
-    with contextlib.suppress(OSError), ioctl.opened(path) as descriptor:
+    with contextlib.suppress(OSError), _beside(path) as descriptor:
         number = btrfsutil.subvolume_id(path)
         ioctl.limit_qgroup(descriptor, number, None)
         group = _LEVEL_1 | number
@@ -56,6 +56,11 @@ def forget(path: str) -> None:
             with contextlib.suppress(OSError):
                 ioctl.assign_qgroup(descriptor, member, group, assign=False)
         ioctl.remove_qgroup(descriptor, group)
+
+
+def _beside(path: str) -> contextlib.AbstractContextManager[int]:
+    """Open the directory around a subvolume: changes to groups are charged to where they are asked for."""
+    return ioctl.opened(os.path.dirname(path))
 
 
 def _members(path: str) -> list[int]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class TestContract(StorageContract):
     """The conformance kit on the btrfs driver, opened through its declaration."""
 
-    features = frozenset({"rename-lower-dir"})
+    features = frozenset({"precise-changes", "rename-lower-dir"})
 
     @pytest.fixture
     def state(self, tmp_path: Path, file_system: FileSystem) -> Path:

@@ -16,6 +16,7 @@ from plugrun.api import (
     NotFound,
     SnapshotInfo,
     SnapshotKind,
+    Unavailable,
     Usage,
 )
 from plugrun_storage_overlay.changes import changes
@@ -170,14 +171,19 @@ class OverlayDriver:
                 staging = held.enter_context(layout.staged(key))
                 if (parent := layout.parent(ACTIVE, source)) is not None:
                     layout.link_parent(staging, parent)
-            with layout.syncing():  # not in the lock: it may take long
-                for directory in ("fs", "work", "links"):
-                    os.mkdir(f"{staging}/{directory}", 0o700)
-                copy_tree(layout.path(ACTIVE, source, "fs"), f"{staging}/fs", f"{staging}/links")
-                layout.delete(f"{staging}/links")
-                sync_file_system(staging)
+            try:
+                with layout.syncing():  # not in the lock: it may take long
+                    for directory in ("fs", "work", "links"):
+                        os.mkdir(f"{staging}/{directory}", 0o700)
+                    copy_tree(layout.path(ACTIVE, source, "fs"), f"{staging}/fs", f"{staging}/links")
+                    layout.delete(f"{staging}/links")
+                    sync_file_system(staging)
+            except Unavailable:
+                self._check_active(source)  # it may have been removed under our hands
+                raise
             with layout.locked():
                 self._check_free(key)
+                self._check_active(source)  # else the copy may lack what was deleted first
                 os.rename(staging, layout.path(ACTIVE, key))
                 sync_directory(layout.path(ACTIVE))
 

@@ -492,10 +492,10 @@ def test_keys_that_no_record_names_go_with_the_next_clean_up(web, storage, plugr
 # --- Cost ------------------------------------------------------------------------------------------------------------
 
 
-def test_reconcile_asks_the_database_twice_when_all_is_well(web, engine):
+def test_reconcile_asks_for_each_kind_of_thing_once_when_all_is_well(web, engine):
     asked = []
     engine.containers.all()
     engine._database.connection.set_trace_callback(asked.append)
     reconcile(engine)
     engine._database.connection.set_trace_callback(None)
-    assert len(asked) == 2
+    assert len(asked) == 3, "containers, snapshots and volumes"

@@ -1,6 +1,6 @@
 """The engines that are compared: how each is started, given the image, and asked to run `true`.
 
-All use crun, overlay layers on the same file system and the same archive. What differs is the engine.
+All use crun, layers on the same file system and the same archive. What differs is the engine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 
 CRUN = "/usr/bin/crun"
 DOCKER = "/usr/bin/docker"  # the client that belongs to Debian's dockerd
-DOCKER_SOCKET = "/run/bench-docker.sock"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class Engine:
 
 
 @contextlib.contextmanager
-def installed(work: Path) -> Iterator[list[Engine]]:
-    """Start what is installed, its store below ``work``; stop it again at the end."""
+def installed(work: Path, storage: str = "overlay") -> Iterator[list[Engine]]:
+    """Start what is installed, its store below ``work`` and on the storage driver; stop it again at the end."""
     with contextlib.ExitStack() as stack:
-        engines = [plugrun(work)]
+        engines = [plugrun(work, storage)]
         if shutil.which("podman"):
-            engines.append(podman(work))
+            engines.append(podman(work, storage))
         if shutil.which("dockerd") and os.path.exists(DOCKER):
-            engines.append(stack.enter_context(docker(work)))
+            engines.append(stack.enter_context(docker(work, storage)))
         yield engines
 
 
@@ -69,31 +68,34 @@ def plugrun(work: Path, storage: str = "overlay") -> Engine:
     return Engine("plugrun", (*argv, "--storage", storage), version, store, network_option="--net", storage=storage)
 
 
-def podman(work: Path) -> Engine:
+def podman(work: Path, storage: str) -> Engine:
     store = work / "podman"
-    places = ("--root", str(store), "--runroot", "/run/bench-podman", "--tmpdir", "/run/bench-libpod")
-    choices = ("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", "--runtime", CRUN)
+    run = f"/run/bench-{storage}"
+    places = ("--root", str(store), "--runroot", f"{run}-podman", "--tmpdir", f"{run}-libpod")
+    choices = ("--storage-driver", storage, "--cgroup-manager", "cgroupfs", "--runtime", CRUN)
     # Its default here is a log file too; the other choice is systemd's journal, which a private host lacks.
     argv = ("podman", *places, *choices, "--events-backend", "file")
     version = output(["podman", "--version"]).split()[-1]
-    return Engine("podman", argv, version, store, pull_options=("--tls-verify=false",))
+    return Engine("podman", argv, version, store, pull_options=("--tls-verify=false",), storage=storage)
 
 
 @contextlib.contextmanager
-def docker(work: Path) -> Iterator[Engine]:
+def docker(work: Path, storage: str) -> Iterator[Engine]:
     """Run a dockerd for the time of the comparison. Its start is not measured: it is there when users come."""
     store = work / "docker"
-    daemon = ["dockerd", "--host", f"unix://{DOCKER_SOCKET}", "--data-root", str(store)]
-    daemon += ["--exec-root", "/run/bench-dockerd", "--pidfile", "/run/bench-dockerd.pid"]
-    daemon += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver", "overlay2"]
+    run = f"/run/bench-{storage}-docker"
+    daemon = ["dockerd", "--host", f"unix://{run}.sock", "--data-root", str(store)]
+    daemon += ["--exec-root", run, "--pidfile", f"{run}.pid"]
+    driver = {"overlay": "overlay2"}.get(storage, storage)
+    daemon += ["--bridge=none", "--iptables=false", "--ip-forward=false", "--storage-driver", driver]
     daemon += ["--add-runtime", f"crun={CRUN}", "--default-runtime", "crun"]
     # The hard limit of whoever runs this: a machine may forbid raising it, and dockerd tries.
     daemon += ["--default-ulimit", "nofile=1024:1024"]
-    argv = (DOCKER, "--host", f"unix://{DOCKER_SOCKET}")
+    argv = (DOCKER, "--host", f"unix://{run}.sock")
     with open(work / "dockerd.log", "wb") as log, subprocess.Popen(daemon, stdout=log, stderr=log) as process:
         try:
             version = wait_for_docker(argv, process).partition("+")[0]
-            yield Engine("docker", argv, version, store, daemon=process.pid)
+            yield Engine("docker", argv, version, store, daemon=process.pid, storage=storage)
         finally:
             process.send_signal(signal.SIGTERM)
 

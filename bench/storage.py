@@ -2,8 +2,8 @@
 
 Containers made and removed, and committed after a small change in a large image: whole processes, engines in turns.
 Snapshots, rollbacks and clones, which only plugrun has: the time in the engine, on each of its storage drivers, for
-containers in which little, more and much has been written. plugrun's btrfs is on a file system of its own, everybody
-else on one ext4; both are new files on the same disk.
+containers in which little, more and much has been written. All overlay layers are on one ext4 and all btrfs subvolumes
+on one btrfs; both are new files on the same disk.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Times = dict[tuple[str, str], list[float]]  # by what is done and by whom: milli
 class Row:
     """How long one thing took an engine; times in milliseconds.
 
-    :param ratio: of the median to that of plugrun on overlay.
+    :param ratio: of the median to that of plugrun on the same storage.
     """
 
     work: str
@@ -76,13 +76,13 @@ def main() -> None:
 
 @contextlib.contextmanager
 def installed(work: Path) -> Iterator[list[Engine]]:
-    """Yield plugrun on btrfs, and every engine on overlay."""
-    with (
-        disk.new(work / "btrfs", "btrfs") as own,
-        disk.new(work / "ext4") as shared,
-        compared.installed(shared) as all_,
-    ):
-        yield [*all_, compared.plugrun(own, "btrfs")]
+    """Yield every engine on overlay, and every one on btrfs."""
+    with contextlib.ExitStack() as held:
+        engines: list[Engine] = []
+        for storage, kind in branches.FILE_SYSTEM.items():
+            place = held.enter_context(disk.new(work / storage, kind))
+            engines += held.enter_context(compared.installed(place, storage))
+        yield engines
 
 
 def in_turns(engines: Sequence[Engine], number: int) -> Iterator[Engine]:
@@ -147,8 +147,8 @@ def key(engine: Engine) -> str:
 def summarize(engines: Sequence[Engine], times: Times) -> list[Row]:
     rows = []
     for work in dict.fromkeys(work for work, _ in times):
-        base = statistics.median(times[work, "plugrun overlay"])
         for engine in engines:
+            base = statistics.median(times[work, f"plugrun {engine.storage}"])
             values = times[work, key(engine)]
             median, p95 = statistics.median(values), statistics.quantiles(values, n=20)[-1]
             rows.append(Row(work, engine.title, engine.storage, median, p95, min(values), median / base))

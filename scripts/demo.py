@@ -134,7 +134,7 @@ def load(archive: Path) -> str:
 
 
 def make_pool(storage: str) -> None:
-    """Give a driver that does not work on this disk a file system in a file, if it can use one; else the table tells."""
+    """Give a driver that does not work on this disk a file system in a file; if it can use none, the table tells."""
     command = [PLUGRUN, "storage", "create", storage, "--size", "1G"]
     if subprocess.run(command, capture_output=True, check=False).returncode == 0:
         print(f"Made a pool of 1 GB for {storage}: a file system in a file", flush=True)

@@ -111,10 +111,15 @@ class Engine:
             os.close(pool)
 
     def tenants(self, storage: str) -> list[str]:
-        """Return what is recorded as kept in a storage driver, in words: containers, then volumes."""
+        """Return what is recorded as kept in a storage driver, in words: containers, their snapshots, volumes."""
         containers = [f"container {record.name}" for record in self.containers.all() if record.storage == storage]
         volumes = self._database.query("SELECT name FROM volumes WHERE storage = ? ORDER BY name", (storage,))
-        return sorted(containers) + [f"volume {name}" for (name,) in volumes]
+        snapshots = self._database.query("SELECT name FROM snapshots WHERE storage = ? ORDER BY name", (storage,))
+        return [
+            *sorted(containers),
+            *(f"snapshot {name}" for (name,) in snapshots),
+            *(f"volume {name}" for (name,) in volumes),
+        ]
 
     def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
         """Return the network driver ``name``; raises as :meth:`storage`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import stat
 import sys
 from pathlib import Path
 
@@ -38,8 +38,7 @@ def image(tmp_path):
     os.symlink("/etc/passwd", data / "link")
     os.mkfifo(data / "fifo", 0o640)
     os.mknod(data / "null", 0o20666, os.makedev(1, 3))
-    with socket.socket(socket.AF_UNIX) as end:
-        end.bind(str(data / "socket"))
+    os.mknod(data / "socket", 0o600 | stat.S_IFSOCK)
     with (data / "sparse").open("wb") as stream:
         stream.seek(10 << 20)
         stream.write(b"end")

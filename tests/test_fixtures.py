@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.host import look, wait_for_end_of_new
+from terminals import until
 
 TESTS = Path(__file__).parent
 
@@ -78,6 +79,7 @@ def test_leaks_are_seen(leak, mend, kind):
 def test_a_process_that_outlives_its_test_is_seen():
     before = look()
     with subprocess.Popen(["sleep", "1000"]) as process:
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes())  # the kernel shows it just after execve(2)
         found = wait_for_end_of_new(before, patience=0)
         process.kill()
     assert found == [f"  process: {process.pid} sleep 1000"]

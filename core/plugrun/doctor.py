@@ -108,7 +108,8 @@ def _leftovers(engine: Engine) -> Iterator[Check]:
     ]
     for point in stray:
         yield Check("warn", "leftover mount", f"{point} belongs to no container: umount it")
-    left = sum(map(len, used_storage.each(engine, partial(orphans, engine), "could not be looked into").values()))
+    each = used_storage.each(engine, partial(orphans, engine), "could not be looked into", mount=False)
+    left = sum(map(len, each.values()))
     if left:
         what = "1 snapshot belongs" if left == 1 else f"{left} snapshots belong"
         yield Check("warn", "leftover snapshots", f"{what} to no container or volume: plugrun image prune")

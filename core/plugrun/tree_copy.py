@@ -13,7 +13,7 @@ import stat
 from collections.abc import Collection
 
 from plugrun.images import metadata
-from plugrun.rootfd import open_in_root
+from plugrun.openat2 import open_in_root
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

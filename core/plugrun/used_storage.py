@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from plugrun.drivers import state_dir
 from plugrun.errors import PlugrunError
+from plugrun.pools import record
 
 if TYPE_CHECKING:
     from plugrun.api import StorageDriver
@@ -14,15 +17,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def each(engine: Engine, act: Callable[[StorageDriver], T], complaint: str) -> dict[str, T]:
+def each(engine: Engine, act: Callable[[StorageDriver], T], complaint: str, *, mount: bool = True) -> dict[str, T]:
     """Act on every storage driver that has state here; one that fails is a warning.
 
     :param complaint: what follows the driver's name in the warning.
+    :param mount: whether to mount a pool for that; else a driver whose pool is not mounted is left out.
     :return: what the action returned, by the driver's name.
     """
     found = {}
     for name in engine.plugins.storage:
-        if not (engine.paths.root / "storage" / name).exists():
+        place = state_dir(engine.paths.root, "storage", name)
+        if not place.exists():
+            continue
+        if not mount and record.find(engine.paths.root, name) and not os.path.ismount(place):
             continue
         try:
             found[name] = act(engine.storage(name, {}))

@@ -139,6 +139,7 @@ def test_system_df_counts_what_du_counts(plugrun, busybox, tmp_path):
         ("1", "1"),
         ("2", "1"),
         ("0", "0"),
+        ("0", "0"),
     ]
 
 

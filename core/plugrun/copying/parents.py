@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from plugrun.copying.item import Identity, identity
 from plugrun.errors import FailedPrecondition, InvalidArgument
 from plugrun.images.entry import printable
-from plugrun.rootfd import open_beneath, open_in_root
+from plugrun.openat2 import open_beneath, open_in_root
 
 if TYPE_CHECKING:
     from plugrun.copying.ends import End

@@ -19,7 +19,7 @@ from plugrun.copying.data import write_through
 from plugrun.copying.item import Identity, Item, Tick, failure, identity
 from plugrun.errors import AlreadyExists, FailedPrecondition, InvalidArgument
 from plugrun.images.entry import EntryType, printable
-from plugrun.rootfd import open_beneath
+from plugrun.openat2 import open_beneath
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from plugrun.copying.item import Identity, Item, failure, identity
 from plugrun.errors import InvalidArgument
 from plugrun.images.entry import EntryType
 from plugrun.images.metadata import is_allowed
-from plugrun.rootfd import open_beneath
+from plugrun.openat2 import open_beneath
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

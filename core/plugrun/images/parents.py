@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from plugrun.images.removal import Identity, identity
-from plugrun.rootfd import open_in_root
+from plugrun.openat2 import open_in_root
 
 if TYPE_CHECKING:
     from plugrun.images.metadata import Status

@@ -18,7 +18,7 @@ from plugrun.images.parents import OpenDir, Parents
 from plugrun.images.removal import remove_tree
 from plugrun.images.tar import read_entries
 from plugrun.images.whiteout import OPAQUE, PREFIX, Whiteouts, hider, is_mark
-from plugrun.rootfd import open_in_root
+from plugrun.openat2 import open_in_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from plugrun.images.commit import CommitOptions, Draft, packing
 from plugrun.lifecycle import diff, trees
 from plugrun.lifecycle.pause import Pause, paused
 from plugrun.lifecycle.state import is_running
-from plugrun.rootfd import RootDir, open_in_root
+from plugrun.openat2 import open_in_root
+from plugrun.rootfd import RootDir
 from plugrun.snapshots import STAGING_PREFIX, at_work
 from plugrun.tuples import NamedTuple
 

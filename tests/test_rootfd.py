@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from plugrun import rootfd
+from plugrun import openat2
 from plugrun.errors import InvalidArgument, NotFound, Unavailable
 from plugrun.rootfd import RootDir
 
@@ -82,7 +82,7 @@ def test_open_works_with_names_that_are_not_utf8(tree: Path):
 
 
 def test_old_kernel_is_one_sentence(tree: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rootfd, "_OPENAT2", 4095)  # no such system call
+    monkeypatch.setattr(openat2, "_OPENAT2", 4095)  # no such system call
     with RootDir.at(tree) as root, pytest.raises(Unavailable, match="openat2") as caught:
         root.open("etc", os.O_PATH)
     assert "\n" not in str(caught.value)

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from plugrun.engine import Engine
-from plugrun.lifecycle import volume_mounts
+from plugrun.lifecycle import trees, volume_mounts
 from plugrun.manager import load
 from plugrun.paths import Paths
+from plugrun.rootfd import RootDir
 from security import images
 
 pytestmark = pytest.mark.root
@@ -409,7 +410,12 @@ def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
     engine("create", "--name", "web", *mounts, "busybox", "true").ok()
     opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
     record = opened.containers.find("web")
-    with opened.locked(record.id), volume_mounts.sources(opened, record) as found:
+    with (
+        opened.locked(record.id),
+        trees.own(opened, record) as own,
+        RootDir.at(own) as root,
+        volume_mounts.sources(opened, record, root, pytest.fail) as found,
+    ):
         by_place = {one.destination: one for one in found}
         assert list(by_place) == ["/bind", "/whole", "/part", "/file", "/image"]
         assert by_place["/bind"].source == "/etc"

@@ -400,6 +400,15 @@ def test_volumes_in_several_drivers_in_one_container(plugrun, busybox, private_r
     )
 
 
+def test_options_that_the_driver_of_the_container_does_not_have(engine):
+    """The driver is open already, without options, for the container's own layer."""
+    mount = "src=data,dst=/x,volume-opt=colour=red"
+    refused = engine("run", "--rm", "--mount", mount, "busybox", "true")
+    assert (refused.code, refused.stderr.count("\n")) == (125, 1)
+    assert "colour=red" in refused.stderr
+    assert names(engine) == []
+
+
 def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
     make = "mkdir /x/sub && echo > /x/sub/part && echo one > /x/one"
     engine("run", "--rm", "-v", "data:/x", "busybox", "sh", "-c", make).ok()

@@ -39,7 +39,7 @@ class Engine:
         self.paths = paths
         self.warn = warn
         self._plugins = plugins
-        self._storage: dict[str, StorageDriver] = {}
+        self._storage: dict[tuple[str, frozenset[tuple[str, str]]], StorageDriver] = {}  # by name and options
         self._pools: dict[str, int] = {}  # what keeps the pools of open drivers from being removed
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
@@ -48,7 +48,7 @@ class Engine:
 
     def close(self) -> None:
         """Let go of the database and the drivers."""
-        for name in list(self._storage):
+        for name in {name for name, _ in self._storage}:
             self.close_storage(name)
         self._database.close()
 
@@ -83,30 +83,32 @@ class Engine:
         return [row[0] for row in self._database.query("SELECT name FROM volumes WHERE NOT ready")]
 
     def storage(self, name: str, options: Mapping[str, str]) -> StorageDriver:
-        """Return the storage driver ``name``, opened once.
+        """Return the storage driver ``name``, opened once with the same options.
 
         :raises NotFound: no installed plugin declares it.
         :raises Unavailable: it does not work here; says why.
+        :raises InvalidArgument: it has no such option.
         """
-        if name not in self._storage:
+        wanted = name, frozenset(options.items())
+        if wanted not in self._storage:
             from plugrun.pools import record
 
-            pool = record.use(self.paths.root, name)
+            pool = None if name in self._pools else record.use(self.paths.root, name)
             try:
                 declared = self.plugins.select_storage(name, self.paths.root)
-                self._storage[name] = self.plugins.open_storage(declared, self.paths.root, options)
+                self._storage[wanted] = self.plugins.open_storage(declared, self.paths.root, options)
             except BaseException:
                 if pool is not None:
                     os.close(pool)
                 raise
             if pool is not None:
                 self._pools[name] = pool
-        return self._storage[name]
+        return self._storage[wanted]
 
     def close_storage(self, name: str) -> None:
         """Let go of one storage driver, and of its pool; of one that is not open, nothing."""
-        if (driver := self._storage.pop(name, None)) is not None:
-            driver.close()
+        for opened in [opened for opened in self._storage if opened[0] == name]:
+            self._storage.pop(opened).close()
         if (pool := self._pools.pop(name, None)) is not None:
             os.close(pool)
 

@@ -66,7 +66,7 @@ def create(
     """
     if name is None:
         name, anonymous = os.urandom(32).hex(), True
-    with _locked(engine, check_name(name)):
+    with locked(engine, check_name(name)):
         existing = engine.volumes.get(name)
         if existing is not None:
             return _same(existing, storage, options)
@@ -130,7 +130,7 @@ def remove(engine: Engine, name: str, *, force: bool = False, but: str = "") -> 
         if force:
             return
         engine.volumes.find(name)
-    with _locked(engine, name):
+    with locked(engine, name):
         volume = engine.volumes.find(name)
         if not (force and volume.storage not in engine.plugins.storage):
             opened(engine, volume)  # or it would be half gone
@@ -251,7 +251,7 @@ def _same(volume: Volume, storage: str | None, options: Mapping[str, str]) -> Vo
 
 
 @contextlib.contextmanager
-def _locked(engine: Engine, name: str) -> Iterator[None]:
+def locked(engine: Engine, name: str) -> Iterator[None]:
     """Hold a volume's lock, whose file goes when there is no such volume in the end."""
     path = engine.paths.volume_lock(name)
     with locks.held(path, what=f"volume {name}"):
@@ -273,7 +273,7 @@ def _still(engine: Engine, source: str, name: str) -> Iterator[None]:
             for user in users:
                 held.enter_context(engine.locked(user))
             for volume in sorted((source, name)):
-                held.enter_context(_locked(engine, volume))
+                held.enter_context(locked(engine, volume))
             if sorted(engine.volumes.users().get(source, ())) != users:
                 continue  # a new one may be on its way up, and we do not hold it
             for user in users:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import stat
 import subprocess
 import tarfile
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -319,6 +321,47 @@ def test_volumes_are_seen(plugrun, busybox, here, state):
     assert (refused.code, "read-only" in refused.stderr) == (1, True)
     assert os.listdir(here / "ro") == ["old"]
     assert sorted(os.listdir(here / "data")) == ["nested", "old"]
+
+
+def test_named_volumes_are_seen(plugrun, busybox, here, state):
+    fill = "mkdir /x/sub; echo part > /x/sub/old; echo old > /x/old"
+    plugrun("run", "--rm", "--net", "none", "-v", "data:/x", busybox, "sh", "-c", fill).ok()
+    part = "src=data,dst=/data/nested,volume-subpath=sub"
+    image = f"type=image,src={busybox},dst=/image"
+    make_box(plugrun, busybox, state, "-v", "data:/data", "-v", "data:/ro:ro", "--mount", part, "--mount", image)
+    (here / "f").write_text("new")
+    found = content(plugrun, "web:/data")
+    assert (found["data/old"], found["data/nested/old"]) == (b"old\n", b"part\n")
+    assert "passwd" in content(plugrun, "web:/image/etc/passwd")
+    plugrun("cp", "f", "web:/data/nested/").ok()
+    refused = plugrun("cp", "f", "web:/ro/")
+    assert (refused.code, "read-only" in refused.stderr) == (1, True)
+    show = ["run", "--rm", "--net", "none", "-v", "data:/x", busybox, "find", "/x", "-type", "f"]
+    assert sorted(plugrun(*show).ok().stdout.split()) == ["/x/old", "/x/sub/f", "/x/sub/old"]
+    assert os.listdir(plugrun.roots.run_root / "staging") == []
+
+
+def test_a_volume_has_what_the_image_has_before_the_first_start(plugrun, busybox, here):
+    """Else what is copied into it would keep the image's files out for good."""
+    (here / "f").write_text("new")
+    make_box(plugrun, busybox, "created", "-v", "data:/etc")
+    plugrun("cp", "f", "web:/etc/").ok()
+    assert {"etc/f", "etc/passwd"} <= content(plugrun, "web:/etc").keys()
+    plugrun("start", "web").ok()
+    assert {"etc/f", "etc/passwd"} <= content(plugrun, "web:/etc").keys()
+
+
+def test_a_named_volume_that_is_gone(plugrun, busybox, here):
+    (here / "f").touch()
+    make_box(plugrun, busybox, "created", "-v", "data:/data")
+    with closing(sqlite3.connect(plugrun.roots.root / "state.db")) as database, database:
+        database.execute("DELETE FROM volumes")
+    refused = plugrun("cp", "f", "web:/tmp/")
+    assert (refused.code, "volume data cannot be shown at /data: no such volume" in refused.stderr) == (1, True)
+    rescued = plugrun("cp", "web:/etc/passwd", "out").ok()
+    assert "warning" in rescued.stderr
+    assert (here / "out").exists()
+    plugrun("rm", "web").ok()
 
 
 def test_mounts_of_the_host_outlive_a_copy(plugrun, busybox, here):

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from plugrun.engine import Engine
-from plugrun.lifecycle import volume_mounts
+from plugrun.lifecycle import trees, volume_mounts
 from plugrun.manager import load
 from plugrun.paths import Paths
+from plugrun.rootfd import RootDir
 from security import images
 
 pytestmark = pytest.mark.root
@@ -399,6 +400,15 @@ def test_volumes_in_several_drivers_in_one_container(plugrun, busybox, private_r
     )
 
 
+def test_options_that_the_driver_of_the_container_does_not_have(engine):
+    """The driver is open already, without options, for the container's own layer."""
+    mount = "src=data,dst=/x,volume-opt=colour=red"
+    refused = engine("run", "--rm", "--mount", mount, "busybox", "true")
+    assert (refused.code, refused.stderr.count("\n")) == (125, 1)
+    assert "colour=red" in refused.stderr
+    assert names(engine) == []
+
+
 def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
     make = "mkdir /x/sub && echo > /x/sub/part && echo one > /x/one"
     engine("run", "--rm", "-v", "data:/x", "busybox", "sh", "-c", make).ok()
@@ -409,7 +419,12 @@ def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
     engine("create", "--name", "web", *mounts, "busybox", "true").ok()
     opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
     record = opened.containers.find("web")
-    with opened.locked(record.id), volume_mounts.sources(opened, record) as found:
+    with (
+        opened.locked(record.id),
+        trees.own(opened, record) as own,
+        RootDir.at(own) as root,
+        volume_mounts.sources(opened, record, root, pytest.fail) as found,
+    ):
         by_place = {one.destination: one for one in found}
         assert list(by_place) == ["/bind", "/whole", "/part", "/file", "/image"]
         assert by_place["/bind"].source == "/etc"

@@ -11,29 +11,14 @@ from typing import TYPE_CHECKING
 from plugrun import mounts
 from plugrun.container import Status
 from plugrun.errors import FailedPrecondition, NotFound, PlugrunError
-from plugrun.lifecycle import trees
+from plugrun.lifecycle import trees, volume_mounts
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.rootfd import RootDir
-from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from plugrun.container import ContainerRecord
+    from plugrun.container import BindMount, ContainerRecord
     from plugrun.engine import Engine
-
-
-class HostPath(NamedTuple):
-    """A file or directory of the host that a container has somewhere."""
-
-    source: str
-    destination: str
-    read_only: bool
-
-
-def host_paths(record: ContainerRecord) -> list[HostPath]:
-    """Return what of the host a container has mounted, what lies deeper later."""
-    found = [HostPath(bind.source, bind.destination, bind.read_only) for bind in record.config.binds]
-    return sorted(found, key=lambda one: one.destination.count("/"))
 
 
 @contextlib.contextmanager
@@ -44,7 +29,7 @@ def seen_by(engine: Engine, record: ContainerRecord, *, writing: bool) -> Iterat
 
     :param writing: refuse a container whose view cannot be had completely; else such parts are warned about.
     :raises NotFound: it has been removed.
-    :raises FailedPrecondition: something of the host that it has mounted is gone, and it is to be written to.
+    :raises FailedPrecondition: a volume, or something else that it has mounted, is gone, and it is to be written to.
     """
     running = _running_root(record)
     if running is not None:
@@ -84,30 +69,36 @@ def _running_root(record: ContainerRecord) -> RootDir | None:
 
 @contextlib.contextmanager
 def _mounted(engine: Engine, record: ContainerRecord, *, writing: bool) -> Iterator[RootDir]:
-    with trees.own(engine, record) as point, RootDir.at(point) as root:
-        for path in host_paths(record):
+    def missing(what: str, error: Exception) -> None:
+        message = f"{what}: {error.strerror if isinstance(error, OSError) else error}"
+        if writing:
+            raise FailedPrecondition(message) from error
+        engine.warn(message)
+
+    with (
+        trees.own(engine, record) as point,
+        RootDir.at(point) as root,
+        volume_mounts.sources(engine, record, root, missing) as found,
+    ):
+        for mount in sorted(found, key=lambda one: one.destination.count("/")):  # what lies deeper later
             try:
-                _attach(root, path)
+                _attach(root, mount)
             except (PlugrunError, OSError) as error:
-                reason = error.strerror if isinstance(error, OSError) else error
-                message = f"{path.source} of this host cannot be shown at {path.destination}: {reason}"
-                if writing:
-                    raise FailedPrecondition(message) from error
-                engine.warn(message)
+                missing(f"{mount.source} of this host cannot be shown at {mount.destination}", error)
         if record.config.read_only:
             mounts.make_read_only(str(point))
         yield root
 
 
-def _attach(root: RootDir, path: HostPath) -> None:
+def _attach(root: RootDir, mount: BindMount) -> None:
     """Mount what the container would find there; its own links stay inside it."""
     with contextlib.ExitStack() as opened:
-        source = os.open(path.source, os.O_PATH | os.O_CLOEXEC)
+        source = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
         opened.callback(os.close, source)
         if stat.S_ISDIR(os.fstat(source).st_mode):
-            target = root.ensure_dir(path.destination)
+            target = root.ensure_dir(mount.destination)
         else:
-            root.ensure_file(path.destination)
-            target = root.open(path.destination, os.O_PATH)
+            root.ensure_file(mount.destination)
+            target = root.open(mount.destination, os.O_PATH)
         opened.callback(os.close, target)
-        mounts.attach(source, target, read_only=path.read_only)
+        mounts.attach(source, target, read_only=mount.read_only)

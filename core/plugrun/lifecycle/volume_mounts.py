@@ -13,14 +13,14 @@ import stat
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from plugrun import locks, mounts, names, volumes
+from plugrun import mounts, names, volumes
 from plugrun.container import BindMount
-from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
+from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound, PlugrunError
 from plugrun.paths import ensure_private
 from plugrun.rootfd import RootDir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from plugrun.api import Mount
@@ -66,44 +66,77 @@ def release(engine: Engine, record: ContainerRecord) -> None:
 
 
 @contextlib.contextmanager
-def sources(engine: Engine, record: ContainerRecord) -> Iterator[tuple[BindMount, ...]]:
+def sources(
+    engine: Engine, record: ContainerRecord, root: RootDir, missing: Callable[[str, Exception], None]
+) -> Iterator[tuple[BindMount, ...]]:
     """Have what a stopped container has mounted over its root file system within reach for a block, none on the other.
 
     A destination is as the user wrote it and has to be resolved in the root file system. A source can be opened by this
     process, and what is in it is the container's: links in there mean nothing on the host. A tmpfs is not among them:
     it is empty, and what would be written to it would be lost.
 
+    :param root: the container's root file system, with nothing mounted in it yet.
+    :param missing: told in words of one that cannot be had, and why; what it does not raise is left out.
     :pre: the caller holds the container's lock.
-    :raises NotFound: as :func:`acquire`.
+    :post: volumes have what the image has there, as after :func:`acquire`.
     """
-    from plugrun.lifecycle import trees
-
     found = list(record.config.binds)
     with contextlib.ExitStack() as held:
         for volume in record.config.volumes:
-            point = held.enter_context(trees.mounted(engine, _mounts_of(engine, volume.name)))
-            source = _reach(point, volume.subpath, f"volume {volume.name}", held)
-            found.append(BindMount(source, volume.destination, volume.read_only))
+            try:
+                source = held.enter_context(_volume_source(engine, record, volume, root))
+            except (PlugrunError, OSError) as error:
+                missing(f"volume {volume.name} cannot be shown at {volume.destination}", error)
+            else:
+                found.append(BindMount(source, volume.destination, volume.read_only))
         for image in record.config.images:
-            with _top(engine, record, image) as top:
-                point = held.enter_context(trees.viewed(engine, record, top))
-            source = _reach(point, image.subpath, f"image {image.image}", held)
-            found.append(BindMount(source, image.destination, read_only=True))
+            try:
+                source = held.enter_context(_image_source(engine, record, image))
+            except (PlugrunError, OSError) as error:
+                missing(f"image {image.image} cannot be shown at {image.destination}", error)
+            else:
+                found.append(BindMount(source, image.destination, read_only=True))
         yield tuple(found)
+
+
+@contextlib.contextmanager
+def _volume_source(engine: Engine, record: ContainerRecord, mount: VolumeMount, root: RootDir) -> Iterator[str]:
+    from plugrun.lifecycle import trees
+
+    with contextlib.ExitStack() as held:
+        with volumes.locked(engine, mount.name):
+            point = held.enter_context(trees.mounted(engine, _mounts_of(engine, mount.name)))
+            _fill(record, mount, point, root)
+        yield _reach(point, mount.subpath, f"volume {mount.name}", held)
+
+
+@contextlib.contextmanager
+def _image_source(engine: Engine, record: ContainerRecord, mount: ImageMount) -> Iterator[str]:
+    from plugrun.lifecycle import trees
+
+    with contextlib.ExitStack() as held:
+        with _top(engine, record, mount) as top:
+            point = held.enter_context(trees.viewed(engine, record, top))
+        yield _reach(point, mount.subpath, f"image {mount.image}", held)
 
 
 def _volume(engine: Engine, record: ContainerRecord, mount: VolumeMount, point: Path) -> str:
     """Mount one volume; return the path of what is to be bound."""
+    with volumes.locked(engine, mount.name):  # others may be filling it
+        _mount(_mounts_of(engine, mount.name), point)
+        with RootDir.at(engine.paths.rootfs(record.id)) as root:
+            _fill(record, mount, point, root)
+    return _part(point, mount.subpath, f"volume {mount.name}")
+
+
+def _fill(record: ContainerRecord, mount: VolumeMount, point: Path, root: RootDir) -> None:
+    """Settle an earlier copy-up; do the first one. The caller holds the volume's lock."""
     from plugrun.lifecycle import copy_up
 
-    with locks.held(engine.paths.volume_lock(mount.name), what=f"volume {mount.name}"):  # others may be filling it
-        _mount(_mounts_of(engine, mount.name), point)
-        with RootDir.at(point) as volume:
-            copy_up.finish(volume)
-            if not (mount.nocopy or record.started):  # what a container has emptied later stays empty
-                with RootDir.at(engine.paths.rootfs(record.id)) as root:
-                    copy_up.fill(volume, root, mount.destination, f"volume {mount.name}")
-    return _part(point, mount.subpath, f"volume {mount.name}")
+    with RootDir.at(point) as volume:
+        copy_up.finish(volume)
+        if not (mount.nocopy or record.started):  # what a container has emptied later stays empty
+            copy_up.fill(volume, root, mount.destination, f"volume {mount.name}")
 
 
 def _mounts_of(engine: Engine, name: str) -> Sequence[Mount]:

@@ -1,4 +1,4 @@
-"""What images, unpacked layers, containers and volumes occupy on the disk, and how much of it could be freed."""
+"""What images, unpacked layers, containers, snapshots and volumes occupy, and how much of it could be freed."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
     from plugrun.images.image import Image
+    from plugrun.state.snapshots import Saved
     from plugrun.state.volumes import Volume
 
 _LAYER = r"[0-9a-f]{64}"
@@ -45,7 +46,7 @@ class LayerUse(NamedTuple):
 
     :param name: its chain id, without ``sha256:``.
     :param size: bytes allocated, without the layers it stands on.
-    :param active: a container stands on it, or an image that containers are made from needs it.
+    :param active: a container or a snapshot of one stands on it, or an image that containers are made from needs it.
     """
 
     driver: str
@@ -61,6 +62,7 @@ class DiskUse(NamedTuple):
     :param users: how many containers are made from an image, by its id.
     :param layers: unpacked layers; one that two drivers hold is there twice.
     :param containers: containers with the bytes allocated in their writable layers.
+    :param snapshots: snapshots of containers, with the bytes that are allocated in each.
     :param volumes: volumes with the bytes allocated in them, and the names of the containers that use them.
     :param partial: bytes that there are of each blob that a pull has begun to fetch.
     """
@@ -70,6 +72,7 @@ class DiskUse(NamedTuple):
     blobs: Mapping[str, int]
     layers: Sequence[LayerUse]
     containers: Sequence[tuple[ContainerRecord, int]]
+    snapshots: Sequence[tuple[Saved, int]]
     volumes: Sequence[tuple[Volume, int, Sequence[str]]]
     partial: Sequence[int]
 
@@ -85,6 +88,8 @@ class DiskUse(NamedTuple):
         running = [size for record, size in self.containers if is_running(record)]
         size = sum(size for _, size in self.containers)
         yield Total("Containers", len(self.containers), len(running), size, size - sum(running))
+        size = sum(size for _, size in self.snapshots)
+        yield Total("Snapshots", len(self.snapshots), len(self.snapshots), size, 0)  # nothing prunes them
         used, unused = ([size for _, size, users in self.volumes if bool(users) is wanted] for wanted in (True, False))
         yield Total("Local Volumes", len(self.volumes), len(used), sum(used) + sum(unused), sum(unused))
         yield Total("Partial Downloads", len(self.partial), 0, sum(self.partial), sum(self.partial))
@@ -99,9 +104,9 @@ class DiskUse(NamedTuple):
 
 
 def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callable[[], None] = lambda: None) -> DiskUse:
-    """Look at every file of layers, containers and volumes. A driver that does not work is only a warning.
+    """Look at every file of layers, containers, snapshots and volumes. A driver that does not work is only a warning.
 
-    :param only: leave out layers and containers of other images, and volumes.
+    :param only: leave out layers and containers of other images, and snapshots and volumes.
     :param tick: called now and then.
     """
     images = engine.images.list()
@@ -113,21 +118,23 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         wanted = {image.id for image in only}
         records = {key: record for key, record in records.items() if record.config.image_id in wanted}
     volumes = {volume.key: volume for volume in engine.volumes.all()} if only is None else {}
+    saved = {one.key: one for one in engine.snapshots.all()} if only is None else {}
+    measured = {*records, *volumes, *saved}
     active = {name for image in images if image.id in users for name in chain_ids(image.config.diff_ids)}
     sizes: dict[str, int] = {}
 
     def look(driver: StorageDriver) -> list[tuple[str, int, bool]]:
         snapshots = {info.name: info for info in driver.walk()}
-        standing = active | {name for key in records if key in snapshots for name in _below(key, snapshots)}
+        standing = active | {name for key in measured if key in snapshots for name in _below(key, snapshots)}
         found = []
         for name, info in snapshots.items():
             is_layer = info.kind is SnapshotKind.COMMITTED and re.fullmatch(_LAYER, name)
-            if name not in records and name not in volumes and not (is_layer and (layers is None or name in layers)):
+            if name not in measured and not (is_layer and (layers is None or name in layers)):
                 continue
             tick()
             with contextlib.suppress(NotFound):  # removed meanwhile
                 size = driver.usage(name).size
-                if name in records or name in volumes:
+                if name in measured:
                     sizes[name] = size
                 else:
                     found.append((name, size, name in standing))
@@ -141,6 +148,7 @@ def measure(engine: Engine, *, only: Sequence[Image] | None = None, tick: Callab
         blobs=_blobs(engine.paths.images),
         layers=[LayerUse(driver, *one) for driver, found in held.items() for one in found],
         containers=[(record, sizes.get(key, 0)) for key, record in records.items()],
+        snapshots=[(one, sizes.get(key, 0)) for key, one in saved.items()],
         volumes=[(one, sizes.get(key, 0), list(uses.get(one.name, {}).values())) for key, one in volumes.items()],
         partial=downloads.sizes(engine.paths.images),
     )

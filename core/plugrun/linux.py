@@ -90,24 +90,26 @@ class _Statfs(ctypes.Structure):
     _fields_ = [("type", ctypes.c_long), ("rest", ctypes.c_byte * 248)]
 
 
-def clone_tree(descriptor: int) -> int:
+def clone_tree(descriptor: int, *, below: bool = True) -> int:
     """Return a copy of the mounts at and below an open file, attached to nowhere: open_tree(2).
 
     :param descriptor: ``O_PATH`` is enough.
+    :param below: also of those below.
     :return: a descriptor; once it is closed the copy is gone, unless it has been attached.
     :raises OSError: as open_tree(2).
     """
-    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
+    flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | (AT_RECURSIVE if below else 0)
     return _syscall(_OPEN_TREE, descriptor, b"", flags)
 
 
-def set_mount_attributes(tree: int, *, attributes: int = 0, propagation: int = 0) -> None:
-    """Set flags (``MOUNT_ATTR_*``) and propagation (``MS_*``) of a whole tree of mounts: mount_setattr(2), Linux 5.12.
+def set_mount_attributes(tree: int, *, attributes: int = 0, propagation: int = 0, below: bool = True) -> None:
+    """Set flags (``MOUNT_ATTR_*``) and propagation (``MS_*``) of a tree of mounts: mount_setattr(2), Linux 5.12.
 
+    :param below: of the whole tree, not only of the mount on top.
     :raises OSError: as mount_setattr(2).
     """
     how = _MountAttr(set=attributes, propagation=propagation)
-    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    flags = AT_EMPTY_PATH | (AT_RECURSIVE if below else 0)
     _syscall(_MOUNT_SETATTR, tree, b"", flags, ctypes.byref(how), ctypes.sizeof(how))
 
 

@@ -90,20 +90,21 @@ def bind(descriptor: int, target: str) -> None:
         raise DriverError(f"cannot mount a part of a volume at {target}: {error.strerror}") from error
 
 
-def attach(source: int, target: int, *, read_only: bool) -> None:
-    """Bind-mount an open file or directory, with what is mounted below it, at another: no name is looked up.
+def attach(source: int, target: int, *, read_only: bool, recursive: str = "enabled") -> None:
+    """Bind-mount an open file or directory at another: no name is looked up.
 
     Private, because taking down what is mounted below a peer of the host's mounts would take down theirs.
 
-    :param read_only: also what is mounted below.
+    :param recursive: what becomes of mounts below, see :class:`plugrun.container.BindMount`.
     :post: the next look-up of the target's path finds it; :func:`unmount` of a mount above takes it along.
     :raises Unavailable: this kernel has no mount_setattr(2), Linux 5.12.
     :raises OSError: the kernel refused.
     """
-    tree = linux.clone_tree(source)
+    tree = linux.clone_tree(source, below=recursive != "disabled")
     try:
-        attributes = linux.MOUNT_ATTR_RDONLY if read_only else 0
-        linux.set_mount_attributes(tree, attributes=attributes, propagation=linux.MS_PRIVATE)
+        linux.set_mount_attributes(tree, propagation=linux.MS_PRIVATE)
+        if read_only:
+            linux.set_mount_attributes(tree, attributes=linux.MOUNT_ATTR_RDONLY, below=recursive != "writable")
         linux.attach_tree(tree, target)
     except OSError as error:
         if error.errno == errno.ENOSYS:

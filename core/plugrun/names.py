@@ -8,6 +8,7 @@ import re
 from plugrun.errors import InvalidArgument
 
 SNAPSHOT_KEY = r"(?P<container>[0-9a-f]{64})(\.[0-9a-f]{8})?\Z"
+IMAGE_KEY = r"image-(?P<container>[0-9a-f]{64})-\d+\Z"
 VOLUME_KEY = r"volume-[0-9a-f]{32}\Z"
 
 _VALID = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z"

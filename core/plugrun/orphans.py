@@ -1,7 +1,8 @@
 """Snapshots in storage drivers that no record names: what is left when a crash and a power cut come together.
 
 Usually a record says what a killed process was making, and ``reconcile`` removes it. These are found by the looks of
-their keys alone: of a container that there is no more, of a container that has another one by now, of no volume.
+their keys alone: of a container that there is no more, or of an image that it had mounted, of a container that has
+another one by now, of no volume.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def orphans(engine: Engine, driver: StorageDriver) -> list[str]:
     """
     keys = [info.name for info in driver.walk() if info.kind is SnapshotKind.ACTIVE and _is_ours(info.name)]
     known = engine.snapshots.known()
-    return [key for key in keys if key not in known]
+    return [key for key in keys if key not in known and not _in_use(engine, key)]
 
 
 def remove_orphans(engine: Engine, driver: StorageDriver) -> list[str]:
@@ -35,12 +36,18 @@ def remove_orphans(engine: Engine, driver: StorageDriver) -> list[str]:
 
 
 def _is_ours(key: str) -> bool:
-    return bool(re.match(names.SNAPSHOT_KEY, key) or re.match(names.VOLUME_KEY, key))
+    return any(re.match(form, key) for form in (names.SNAPSHOT_KEY, names.IMAGE_KEY, names.VOLUME_KEY))
+
+
+def _in_use(engine: Engine, key: str) -> bool:
+    """Whether a key is of an image in a container that there is: those go when it ends, and no record names them."""
+    match = re.match(names.IMAGE_KEY, key)
+    return match is not None and engine.containers.get(match["container"]) is not None
 
 
 def _remove(engine: Engine, driver: StorageDriver, key: str) -> bool:
     with _alone(engine, key) as alone:
-        if not alone or key in engine.snapshots.known():
+        if not alone or key in engine.snapshots.known() or _in_use(engine, key):
             return False
         with contextlib.suppress(NotFound):
             driver.remove(key)
@@ -50,7 +57,7 @@ def _remove(engine: Engine, driver: StorageDriver, key: str) -> bool:
 @contextlib.contextmanager
 def _alone(engine: Engine, key: str) -> Iterator[bool]:
     """Hold the lock of the container that a key is of, if that is free; a volume's needs none."""
-    match = re.match(names.SNAPSHOT_KEY, key)
+    match = re.match(names.SNAPSHOT_KEY, key) or re.match(names.IMAGE_KEY, key)
     if match is None:
         yield True
         return

@@ -348,6 +348,7 @@ def test_system_df_without_anything(plugrun):
         ["Images", "0", "0", "0B", "0B"],
         ["Unpacked Layers", "0", "0", "0B", "0B"],
         ["Containers", "0", "0", "0B", "0B"],
+        ["Snapshots", "0", "0", "0B", "0B"],
         ["Local Volumes", "0", "0", "0B", "0B"],
         ["Partial Downloads", "0", "0", "0B", "0B"],
     ]
@@ -357,7 +358,7 @@ def test_system_df_in_detail(plugrun, busybox, app):
     plugrun("create", "--name", "web", "--net", "none", busybox).ok()
     detail = plugrun("system", "df", "-v").ok().stdout
     headings = re.findall(r"^(.*) space usage:$", detail, re.MULTILINE)
-    assert headings == ["Images", "Unpacked layers", "Containers", "Local Volumes", "Partial downloads"]
+    assert headings == ["Images", "Unpacked layers", "Containers", "Snapshots", "Local Volumes", "Partial downloads"]
     assert detail.endswith("TOTAL   SIZE\n0       0B\n")
     assert re.search(r"^app +1 .* 0$", detail, re.MULTILINE)
     assert re.search(r"^[0-9a-f]{12} +overlay +[0-9.]+MB +1 +yes$", detail, re.MULTILINE)

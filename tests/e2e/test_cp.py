@@ -380,6 +380,23 @@ def test_mounts_of_the_host_outlive_a_copy(plugrun, busybox, here):
         subprocess.run(["umount", "-R", here / "data"], check=True)
 
 
+def test_what_is_mounted_below_a_bind_is_as_in_the_container(plugrun, busybox, here, state):
+    (here / "data/below").mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", here / "data/below"], check=True)
+    try:
+        (here / "data/below/f").write_text("content")
+        bind = f"type=bind,src={here}/data,dst="
+        mounts = ("--mount", f"{bind}/without,bind-nonrecursive", "--mount", f"{bind}/some,ro,bind-recursive=writable")
+        make_box(plugrun, busybox, state, *mounts)
+        assert "without/below/f" not in content(plugrun, "web:/without")
+        plugrun("cp", "data/below/f", "web:/some/below/g").ok()
+        assert (here / "data/below/g").read_text() == "content"
+        assert plugrun("cp", "data/below/f", "web:/some/").code == 1
+        plugrun("rm", "-f", "web").ok()
+    finally:
+        subprocess.run(["umount", "-R", here / "data/below"], check=True)
+
+
 def test_a_volume_that_is_gone(plugrun, busybox, here):
     (here / "data").mkdir()
     (here / "f").touch()

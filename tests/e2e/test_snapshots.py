@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -467,16 +468,42 @@ def test_an_interrupt_right_after_the_switch_takes_nothing_away(web, storage, pl
     assert read(engine, engine.containers.find("web")) == "one"
 
 
+# --- What they occupy ------------------------------------------------------------------------------------------------
+
+
+def test_system_df_counts_snapshots(web, storage, plugrun, engine):
+    plugrun("snapshot", "create", "web", "kept").ok()
+    count = str(len(engine.snapshots.all()))
+    line = plugrun("system", "df", "--format", "{{.Type}}: {{.TotalCount}} {{.Size}}").ok().stdout
+    [found] = [line for line in line.splitlines() if line.startswith("Snapshots: ")]
+    assert found.startswith(f"Snapshots: {count} ")
+    assert not found.endswith(" 0B")
+    detail = plugrun("system", "df", "-v").ok().stdout
+    assert re.search(rf"^web +kept +{storage} ", detail, re.MULTILINE)
+
+
+def test_an_image_that_a_container_has_mounted_stays_in_a_clean_up(storage, plugrun, busybox, engine):
+    mount = f"type=image,src={busybox},dst=/image"
+    run = ["--storage", storage, "run", "-d", "--name", "web", "--net", "none", "--mount", mount, busybox]
+    plugrun(*run, "sleep", "1000").ok()
+    before = active(engine, storage)
+    assert any(key.startswith("image-") for key in before)
+    plugrun("image", "prune", "-f").ok()
+    assert active(engine, storage) == before
+    plugrun("rm", "-f", "web").ok()
+    assert active(engine, storage) == set()
+
+
 # --- What a power cut leaves -----------------------------------------------------------------------------------------
 
 
 def test_keys_that_no_record_names_go_with_the_next_clean_up(web, storage, plugrun, engine):
     record = engine.containers.find("web")
     driver = engine.storage(storage, {})
-    for key in (f"{record.id}.00000000", "f" * 64, f"{'e' * 64}.12345678", f"volume-{'0' * 32}"):
+    for key in (f"{record.id}.00000000", "f" * 64, f"{'e' * 64}.12345678", f"volume-{'0' * 32}", f"image-{'d' * 64}-0"):
         driver.clone(key, record.snapshot)
     driver.clone("somebody-elses", record.snapshot)
-    assert "4 snapshots" in plugrun("doctor").stdout
+    assert "5 snapshots" in plugrun("doctor").stdout
     kept = {record.snapshot, "somebody-elses", *(saved.key for saved in engine.snapshots.all())}
     with engine.locked(record.id):  # somebody is at work on it
         free_layers(engine)

@@ -32,6 +32,13 @@ _IMAGES = {
     "Containers": "CONTAINERS",
 }
 _LAYERS = {"ID": "LAYER ID", "Storage": "STORAGE", "Size": "SIZE", "Images": "IMAGES", "InUse": "IN USE"}
+_SNAPSHOTS = {
+    "Container": "CONTAINER",
+    "Name": "SNAPSHOT NAME",
+    "Storage": "STORAGE",
+    "CreatedSince": "CREATED",
+    "Size": "SIZE",
+}
 _VOLUMES = {"Name": "VOLUME NAME", "Storage": "STORAGE", "Links": "LINKS", "Size": "SIZE"}
 _CONTAINERS = {
     "ID": "CONTAINER ID",
@@ -47,10 +54,12 @@ _CONTAINERS = {
 
 def df(
     common: Globals,
-    verbose: Annotated[bool, option("--verbose", "-v", help="Show each image, layer, container and volume.")] = False,
+    verbose: Annotated[
+        bool, option("--verbose", "-v", help="Show each image, layer, container, snapshot and volume.")
+    ] = False,
     format_: Annotated[str | None, option("--format", help="table, json, or a Go template.", metavar="FORMAT")] = None,
 ) -> None:
-    """Show what occupies the disk: images, layers unpacked in storage drivers, containers' own files, volumes."""
+    """Show what occupies the disk: images, layers in storage drivers, containers and their snapshots, volumes."""
     from plugrun import disk
     from plugrun.cli import progress
 
@@ -80,6 +89,7 @@ def _tables(found: DiskUse) -> Iterator[str]:
         ("Images", _image_rows(found), _IMAGES),
         ("Unpacked layers", _layer_rows(found), _LAYERS),
         ("Containers", _container_rows(found), _CONTAINERS),
+        ("Snapshots", _snapshot_rows(found), _SNAPSHOTS),
         ("Local Volumes", _volume_rows(found), _VOLUMES),
     ):
         yield f"{heading} space usage:\n\n{text.render(rows, None, columns)}"
@@ -120,6 +130,20 @@ def _container_rows(found: DiskUse) -> list[dict[str, Any]]:
     from plugrun.cli.ps import row
 
     return [{**row(record, whole=False), "Size": text.size(size)} for record, size in found.containers]
+
+
+def _snapshot_rows(found: DiskUse) -> list[dict[str, Any]]:
+    names = {record.id: record.name for record, _ in found.containers}
+    return [
+        {
+            "Container": names.get(saved.container_id, saved.container_id[:12]),
+            "Name": saved.name,
+            "Storage": saved.storage,
+            "CreatedSince": text.since(saved.created),
+            "Size": text.size(size),
+        }
+        for saved, size in found.snapshots
+    ]
 
 
 def _volume_rows(found: DiskUse) -> list[dict[str, Any]]:

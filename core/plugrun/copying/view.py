@@ -101,4 +101,4 @@ def _attach(root: RootDir, mount: BindMount) -> None:
             root.ensure_file(mount.destination)
             target = root.open(mount.destination, os.O_PATH)
         opened.callback(os.close, target)
-        mounts.attach(source, target, read_only=mount.read_only)
+        mounts.attach(source, target, read_only=mount.read_only, recursive=mount.recursive)

@@ -140,6 +140,7 @@ def test_system_df_counts_what_du_counts(plugrun, busybox, tmp_path):
         ("2", "1"),
         ("0", "0"),
         ("0", "0"),
+        ("0", "0"),
     ]
 
 

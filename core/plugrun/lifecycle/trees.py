@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun import mounts
+from plugrun.container import Status
 from plugrun.errors import NotFound
+from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.snapshots import STAGING_PREFIX, at_work
 
@@ -33,6 +35,8 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     if is_running(record):
         yield engine.paths.rootfs(record.id)
         return
+    if record.status in {Status.RUNNING, Status.STARTING}:
+        end_locked(engine, record)  # before its monitor has: its tree may be mounted still
     driver = engine.storage(record.storage, record.storage_options)
     with mounted(engine, driver.mounts(record.snapshot)) as point:
         yield point

@@ -162,7 +162,10 @@ def test_what_a_layer_cannot_hold_stays_where_it_is(web, ways, plugrun, engine):
 
 
 def test_a_driver_that_makes_no_copies_gets_no_snapshots(web, ways, engine, monkeypatch):
-    monkeypatch.setitem(engine._storage, ways[1], SimpleNamespace(close=lambda: None))
+    real = engine.storage
+    monkeypatch.setattr(
+        engine, "storage", lambda name, *rest: SimpleNamespace() if name == ways[1] else real(name, *rest)
+    )
     with pytest.raises(Unavailable, match="can do nothing: empty written") as caught:
         move.move(engine, web, ways[1])
     assert "plugrun snapshot rm web empty written" in caught.value.hint

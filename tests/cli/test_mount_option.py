@@ -55,6 +55,8 @@ WRONG = {
     "tarqet=/x": ["has the unknown key 'tarqet'", "did you mean target?"],
     "type=bind,src=/etc,dst=/x,readonyl": ["did you mean readonly?"],
     "type=bnid,src=/etc,dst=/x": ["has the unknown type 'bnid'", "did you mean bind?"],
+    "type=zzz,dst=/x": ["has the unknown type 'zzz'", "use bind, volume, tmpfs, image"],
+    "zzz": ["has the unknown key 'zzz'", "such as type=bind,source="],
     "type=bind,dst=/x": ["has no source"],
     "type=image,dst=/x": ["has no source"],
     "type=bind,src=etc,dst=/x": ["has the relative source 'etc'", "./etc"],

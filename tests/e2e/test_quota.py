@@ -85,6 +85,22 @@ def test_no_two_containers_share_a_limit(plugrun, limited):
     write(plugrun, limited, "four", 15, *limit("20m")).ok()
 
 
+@pytest.mark.parametrize("size", [None, "20m"], ids=["without", "with"])
+def test_a_limit_goes_along_with_a_rollback_and_a_clone(plugrun, limited, size):
+    """The first start writes little, every later one too much."""
+    script = "n=60; [ -e /again ] || n=5; touch /again; dd if=/dev/zero of=/f bs=1M count=$n && sync"
+    options = limit(size) if size else ()
+    run = ("run", "--name", "box", "--net", "none", "--storage", limited, *options, "busybox", "sh", "-c", script)
+    plugrun(*run).ok()
+    plugrun("snapshot", "create", "box", "small").ok()
+    plugrun("clone", "box", "branch").ok()
+    plugrun("rollback", "box", "small").ok()
+    for name in ("branch", "box"):
+        ended = plugrun("start", "-a", name)
+        assert (ended.code == 0) is (size is None), ended
+        assert size is None or FULL.search(ended.stderr)
+
+
 @pytest.mark.parametrize(
     ("size", "words"),
     [("0", "too small"), ("1k", "too small"), ("big", "'big' is not a size"), ("-1", "not a size"), ("", "not a size")],

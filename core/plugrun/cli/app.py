@@ -16,7 +16,9 @@ def run(words: Sequence[str]) -> int:
 
     :return: the exit code.
     """
-    position = next((at for at, word in enumerate(words) if word in commands.TOP), len(words))
+    position = next(
+        (at for at, word in enumerate(words) if word in commands.TOP or word in commands.GROUPS), len(words)
+    )
     if {"--debug", "-D"} & set(words[:position]):
         os.environ[DEBUG] = "1"
     try:
@@ -30,5 +32,6 @@ def run(words: Sequence[str]) -> int:
         return _BROKEN_PIPE
     except Exception as error:  # noqa: BLE001 - the one place where errors become text
         report(error)
-        return exit_code_for(error, "".join(words[position : position + 1]))
+        named = [word for word in words[position : position + 2] if word != "container"]
+        return exit_code_for(error, "".join(named[:1]))
     return result if isinstance(result, int) else 0

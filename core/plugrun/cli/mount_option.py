@@ -30,6 +30,7 @@ _OWN = {
 _FLAGS = {"readonly", "volume-nocopy", "bind-nonrecursive", "bind-create-src"}
 _SEVERAL = {"volume-opt", "volume-label"}
 _RECURSIVE = ("enabled", "disabled", "writable", "readonly")
+_MANNER = "write KEY=VALUE,…, such as type=bind,source=/HOST,target=/PLACE"
 _TRUTH = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
@@ -59,7 +60,7 @@ class _Mount:
     def read(self) -> Wanted:
         kind = self._values.get("type", "volume")
         if kind not in _OWN:
-            raise self._wrong(f"has the unknown type {kind!r}", f"use {', '.join(_OWN)}{_near(kind, _OWN)}")
+            raise self._wrong(f"has the unknown type {kind!r}", _near(kind, _OWN) or f"use {', '.join(_OWN)}")
         for name in [*self._values, *(name for name, found in self._lists.items() if found)]:
             if name not in _COMMON | _OWN[kind]:
                 raise self._wrong(f"has {name!r}, which is not for type={kind}", "leave it out, or give its own type")
@@ -138,7 +139,7 @@ class _Mount:
         name = _ALIASES.get(name.lower(), name.lower())
         known = _COMMON.union(*_OWN.values())
         if name not in known:
-            raise self._wrong(f"has the unknown key {name!r}", _near(name, known | set(_ALIASES)) or "see docs")
+            raise self._wrong(f"has the unknown key {name!r}", _near(name, known | set(_ALIASES)) or _MANNER)
         if not equals and name not in _FLAGS:
             raise self._wrong(f"has {name!r} without a value", f"write {name}=VALUE")
         if equals and not value and name != "volume-label":

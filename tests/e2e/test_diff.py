@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 
 import pytest
 
 from fixtures.tools import needs_podman
+from plugrun import mounts, processes
+from plugrun.engine import Engine
+from plugrun.lifecycle import trees
+from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -78,3 +85,19 @@ def test_podman_shows_the_same(ran, plugrun, podman, busybox_archive):
     podman("run", "--network", "none", "--name", "web", "docker.io/library/busybox:latest", "sh", "-c", STORY)
     theirs = sorted(podman("diff", "web").splitlines())
     assert sorted(plugrun("diff", ran).ok().stdout.splitlines()) == theirs
+
+
+def test_the_tree_of_one_that_died_just_now_is_not_mounted_twice(storage, plugrun, busybox):
+    """Its monitor died as well, so nobody has cleaned up; two mounts of one upper directory would be undefined."""
+    plugrun("--storage", storage, "run", "-d", "--name", "web", "--net", "none", busybox, "sleep", "1000").ok()
+    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as engine:
+        record = engine.containers.find("web")
+        for pid, start in ((record.monitor_pid, record.monitor_start), (record.pid, record.pid_start)):
+            os.kill(pid, signal.SIGKILL)
+            assert processes.wait_ended(pid, start, 10)
+        rootfs = str(engine.paths.rootfs(record.id))
+        assert mounts.is_mount_point(rootfs)
+        with engine.locked(record.id), trees.own(engine, record) as tree:
+            assert (tree / "bin/sh").exists()
+            assert not mounts.is_mount_point(rootfs)
+        assert engine.containers.find("web").status == "exited"

@@ -12,14 +12,13 @@ import os
 import stat
 from collections.abc import Collection
 
+from plugrun.copying.data import FileContent
 from plugrun.images import metadata
 from plugrun.openat2 import open_in_root
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHUNK = 1 << 30
-_NO_RANGES = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}  # of copy_file_range(2)
 
 
 def copy_tree(source: int, target: int, *, without: Collection[bytes] = ()) -> None:
@@ -79,46 +78,17 @@ def _copy_entry(here: int, there: int, name: bytes, status: os.stat_result) -> N
 def _copy_file(here: int, there: int, name: bytes) -> None:
     source = os.open(name, _FILE, dir_fd=here)
     try:
-        if not stat.S_ISREG(os.fstat(source).st_mode):
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), os.fsdecode(name))
         target = os.open(name, _NEW, 0o600, dir_fd=there)
         try:
-            _copy_data(source, target)
+            FileContent(source, status).copy_to(target, lambda _count: None)
             metadata.copy(source, target)
         finally:
             os.close(target)
     finally:
         os.close(source)
-
-
-def _copy_data(source: int, target: int) -> None:
-    """Copy the data between the holes; file systems that share extents do so: copy_file_range(2), lseek(2)."""
-    size = os.fstat(source).st_size
-    os.ftruncate(target, size)
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(source, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:  # only a hole is left
-                return
-            raise
-        end = os.lseek(source, start, os.SEEK_HOLE)
-        _copy_range(source, target, start, end)
-
-
-def _copy_range(source: int, target: int, start: int, end: int) -> None:
-    while start < end:
-        try:
-            done = os.copy_file_range(source, target, min(end - start, _CHUNK), start, start)
-        except OSError as error:
-            if error.errno not in _NO_RANGES:
-                raise
-            os.lseek(target, start, os.SEEK_SET)
-            done = os.sendfile(target, source, start, min(end - start, _CHUNK))
-        if done == 0:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        start += done
 
 
 def _link(root: int, first: bytes, there: int, name: bytes) -> None:

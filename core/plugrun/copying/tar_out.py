@@ -1,15 +1,12 @@
-"""A tree as a tar archive on standard output: POSIX ustar, with PAX headers where a field is too small.
-
-Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Extended Header".
-"""
+"""A tree as a tar archive on standard output."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from plugrun.copying.data import FileContent
+from plugrun.images import tar_out
 from plugrun.images.blocks import BLOCK
 from plugrun.images.entry import EntryType
 
@@ -18,17 +15,16 @@ if TYPE_CHECKING:
 
 Write = Callable[[bytes | memoryview], None]
 
-_FORMAT: Final = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
-_FLAGS: Final = {
-    EntryType.REGULAR: b"0",
-    EntryType.HARDLINK: b"1",
-    EntryType.SYMLINK: b"2",
-    EntryType.CHARACTER: b"3",
-    EntryType.BLOCK: b"4",
-    EntryType.DIRECTORY: b"5",
-    EntryType.FIFO: b"6",
+_KINDS: Final = {
+    EntryType.REGULAR: tar_out.REGULAR,
+    EntryType.HARDLINK: tar_out.HARDLINK,
+    EntryType.SYMLINK: tar_out.SYMLINK,
+    EntryType.CHARACTER: tar_out.CHARACTER,
+    EntryType.BLOCK: tar_out.BLOCK_DEVICE,
+    EntryType.DIRECTORY: tar_out.DIRECTORY,
+    EntryType.FIFO: tar_out.FIFO,
 }
-_LARGEST_ID, _LARGEST = 8**7 - 1, 8**11 - 1
+_SECOND: Final = 1_000_000_000  # in nanoseconds
 _ZEROS: Final = bytes(1 << 16)
 
 
@@ -54,15 +50,15 @@ class TarWriter:
             path += b"/"
         first = self._names.setdefault(item.identity, path) if item.identity is not None else path
         if first != path:
-            self._write(_headers(item, path, EntryType.HARDLINK, first, 0))
+            self._write(_header(item, path, tar_out.HARDLINK, first, 0))
             return
-        self._write(_headers(item, path, item.type, item.linkname, item.size))
+        self._write(_header(item, path, _KINDS[item.type], item.linkname, item.size))
         if isinstance(item.content, FileContent):
             self._data(path, item.content)
 
     def close(self) -> None:
         """Write the end mark."""
-        self._write(bytes(2 * BLOCK))
+        self._write(tar_out.END)
 
     def _data(self, path: bytes, content: FileContent) -> None:
         left = content.size
@@ -79,77 +75,8 @@ class TarWriter:
             left -= len(filler)
 
 
-def _headers(item: Item, path: bytes, kind: EntryType, linkname: bytes, size: int) -> bytes:
-    """Return the header of an item, after the extended one that it may need."""
-    records = {f"SCHILY.xattr.{name}".encode(errors="surrogateescape"): value for name, value in item.xattrs.items()}
-    seconds = item.mtime // 1_000_000_000
-    for key, value, most in (("uid", item.uid, _LARGEST_ID), ("gid", item.gid, _LARGEST_ID), ("size", size, _LARGEST)):
-        if value > most:
-            records[key.encode()] = b"%d" % value
-    if not 0 <= seconds <= _LARGEST:
-        records[b"mtime"] = b"%d" % seconds
-    for key, text in (("path", path), ("linkpath", linkname)):
-        if len(text) > 100:
-            records[key.encode()] = text
-    extended = b""
-    if records:
-        content = b"".join(_record(key, value) for key, value in records.items())
-        extended = _block(b"PaxHeaders/" + path[-80:].rpartition(b"/")[2], b"x", size=len(content))
-        extended += content + bytes(-len(content) % BLOCK)
-    return extended + _block(
-        path,
-        _FLAGS[kind],
-        mode=item.mode,
-        uid=item.uid,
-        gid=item.gid,
-        size=size,
-        mtime=seconds,
-        linkname=linkname,
-        device=item.device,
-    )
-
-
-def _block(
-    path: bytes,
-    flag: bytes,
-    *,
-    mode: int = 0o644,
-    uid: int = 0,
-    gid: int = 0,
-    size: int = 0,
-    mtime: int = 0,
-    linkname: bytes = b"",
-    device: tuple[int, int] = (0, 0),
-) -> bytes:
-    """Return one header block; a number that does not fit is 0 here, and right in the extended header."""
-    fields = [
-        path[:100],
-        _octal(mode, 7),
-        _octal(uid, 7),
-        _octal(gid, 7),
-        _octal(size, 11),
-        _octal(mtime, 11),
-        b" " * 8,
-        flag,
-        linkname[:100],
-        b"ustar\x0000",
-        b"",
-        b"",
-        _octal(device[0], 7),
-        _octal(device[1], 7),
-        b"",
-    ]
-    fields[6] = b"%06o\0 " % sum(_FORMAT.pack(*fields))
-    return _FORMAT.pack(*fields)
-
-
-def _octal(number: int, digits: int) -> bytes:
-    return b"%0*o" % (digits, number if 0 <= number < 8**digits else 0)
-
-
-def _record(key: bytes, value: bytes) -> bytes:
-    """Return ``<length> <keyword>=<value><newline>``; the length counts its own digits too."""
-    rest = len(key) + len(value) + 3
-    length = rest + len(str(rest))
-    length = rest + len(str(length))
-    return b"%d %s=%s\n" % (length, key, value)
+def _header(item: Item, path: bytes, kind: bytes, linkname: bytes, size: int) -> bytes:
+    """Return the header of an item. Times are whole seconds, as those that docker writes."""
+    seconds = item.mtime // _SECOND * _SECOND
+    owned = tar_out.Owned(item.mode, item.uid, item.gid, seconds)
+    return tar_out.member(path, kind, owned, size=size, link=linkname, device=item.device, xattrs=item.xattrs)

@@ -177,5 +177,5 @@ def test_nothing_is_mounted_any_more_afterwards(plugrun, busybox):
     assert Path("/proc/self/mountinfo").read_text().count(where) == 5  # the control, with the root and the network
     plugrun("rm", "-f", "web").ok()
     assert where not in Path("/proc/self/mountinfo").read_text()
-    left = json.loads(plugrun("system", "df", "--format", "json").ok().stdout.splitlines()[3])
-    assert left["TotalCount"] == "2"
+    rows = map(json.loads, plugrun("system", "df", "--format", "json").ok().stdout.splitlines())
+    assert {row["Type"]: row["TotalCount"] for row in rows}["Local Volumes"] == "2"

@@ -149,11 +149,16 @@ def _usable(kind: str, declared: Declared[Any], root: Path) -> str | None:
     :raises PlugrunError: that cannot be mounted. Nobody who made one wants new containers elsewhere.
     """
     place = state_dir(root, kind, declared.spec.name)
-    if kind == "storage":
+    if kind == "storage" and has_pool(root, declared.spec.name):
         from plugrun.pools import mounting
 
         mounting.ensure(root, declared.spec, place)
     return declared.reason(place)
+
+
+def has_pool(root: Path, storage: str) -> bool:
+    """Whether a pool is recorded for a storage driver (:mod:`plugrun.pools.record`): all that engines without pay."""
+    return (root / "pools" / f"{storage}.json").exists()
 
 
 def state_dir(root: Path, kind: str, name: str) -> Path:

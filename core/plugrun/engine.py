@@ -91,9 +91,7 @@ class Engine:
         """
         wanted = name, frozenset(options.items())
         if wanted not in self._storage:
-            from plugrun.pools import record
-
-            pool = None if name in self._pools else record.use(self.paths.root, name)
+            pool = self._use_pool(name)
             try:
                 declared = self.plugins.select_storage(name, self.paths.root)
                 self._storage[wanted] = self.plugins.open_storage(declared, self.paths.root, options)
@@ -104,6 +102,16 @@ class Engine:
             if pool is not None:
                 self._pools[name] = pool
         return self._storage[wanted]
+
+    def _use_pool(self, name: str) -> int | None:
+        """Keep the pool of a driver, if it has one, from being removed while the driver is open."""
+        from plugrun.drivers import has_pool
+
+        if name in self._pools or not has_pool(self.paths.root, name):
+            return None
+        from plugrun.pools import record
+
+        return record.use(self.paths.root, name)
 
     def close_storage(self, name: str) -> None:
         """Let go of one storage driver, and of its pool; of one that is not open, nothing."""

@@ -45,7 +45,6 @@ def find(root: Path, driver: str) -> Pool | None:
     """
     path = _path(root, driver)
     try:
-        # the price that every engine pays, with pools or without
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None

@@ -19,7 +19,6 @@ from plugrun.api import (
     Unavailable,
     Usage,
 )
-from plugrun_storage_overlay.changes import changes
 from plugrun_storage_overlay.durable import sync_directory, sync_file_system
 from plugrun_storage_overlay.layout import ACTIVE, COMMITTED, LAYERS, STAGING, TRASH, VIEW, Layout
 from plugrun_storage_overlay.tree import measure
@@ -191,6 +190,8 @@ class OverlayDriver:
 
     def changes(self, key: str) -> Iterable[Changed]:
         """Yield where an active snapshot may differ from its parent: all that is in its upper directory."""
+        from plugrun_storage_overlay.changes import changes
+
         if self._layout.place(key) != ACTIVE:
             raise NotFound(f"no active snapshot {key!r}")
         if self._layout.parent(ACTIVE, key) is None:

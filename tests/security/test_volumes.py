@@ -33,7 +33,7 @@ NAMES = ["../x", "..", ".", "a/b", "/x", "x", "-x", "a\nb", "ab\n", "a b", "a\x1
 def test_names_that_could_be_paths_or_move_the_cursor(plugrun, busybox, name):
     for arguments in (("volume", "create", "--", name), ("run", "--mount", f'"src={name}",dst=/x', busybox, "true")):
         result = plugrun(*arguments)
-        assert result.code == 125, arguments
+        assert result.code == (1 if arguments[0] == "volume" else 125), arguments
         assert result.stderr.count("\n") == 1
         assert result.stderr.rstrip("\n").isprintable()
     for command in ("rm", "inspect", "clone"):

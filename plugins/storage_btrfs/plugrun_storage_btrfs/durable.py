@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -9,7 +10,7 @@ import time
 import btrfsutil
 
 _SHORT = 10  # a file system with less than this part of it available
-_PATIENCE, _PAUSE = 10.0, 0.02  # seconds
+_PATIENCE, _FIRST_PAUSE, _LAST_PAUSE = 10.0, 0.01, 0.5  # seconds
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -42,10 +43,22 @@ def finish_deletion(path: str) -> None:
     commit_transaction(path)
     if not _is_short_of_space(path):
         return
-    end = time.monotonic() + _PATIENCE
+    end, pause = time.monotonic() + _PATIENCE, _FIRST_PAUSE
     while btrfsutil.deleted_subvolumes(path) and time.monotonic() < end:
-        time.sleep(_PAUSE)  # the kernel only tells what is left (since 6.13 it lets one wait)
+        _wake_cleaner(path)
+        time.sleep(pause)  # the kernel only tells what is left (since 6.13 it lets one wait)
+        pause = min(2 * pause, _LAST_PAUSE)
     commit_transaction(path)
+
+
+def _wake_cleaner(path: str) -> None:
+    """Have the kernel free deleted subvolumes now: BTRFS_IOC_SYNC ends by waking the thread that does.
+
+    The commit of a transaction wakes it only when this process asked for it. Where another one was quicker, as any
+    sync(2) may be, the thread would sleep until its next turn, 30 seconds later.
+    """
+    with contextlib.suppress(OSError):  # what others wrote may find no room
+        btrfsutil.sync(path)
 
 
 def _is_short_of_space(path: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 import btrfsutil
 from plugrun.api import Unavailable
+from plugrun_storage_btrfs import durable
 from plugrun_storage_btrfs.driver import BtrfsDriver
 
 if TYPE_CHECKING:
@@ -108,6 +109,20 @@ def test_removing_works_and_gives_space_back(full: BtrfsDriver) -> None:
     for key in snapshots(full) - {"image"}:
         full.remove(key)
     assert snapshots(full) == {"image"}
+
+
+def test_space_comes_back_also_when_another_process_wrote_the_transaction(driver: BtrfsDriver, monkeypatch) -> None:
+    """The kernel does not wake the thread that frees the space then: each sync(2) at the wrong moment would do."""
+    fill(root(driver, "large"), "data")
+    commit = durable.commit_transaction
+
+    def commit_second(path: str) -> None:
+        durable.sync_data(path)
+        commit(path)
+
+    monkeypatch.setattr(durable, "commit_transaction", commit_second)
+    driver.remove("large")
+    assert not btrfsutil.deleted_subvolumes(driver._layout.state_dir)
 
 
 def test_subvolumes_inside_go_too(driver: BtrfsDriver) -> None:

@@ -143,7 +143,7 @@ class Engine:
         name = record.runtime.rpartition("/")[2]
         return RuntimeClient(Runtime(name, record.runtime), str(self.paths.runtime_state))
 
-    def locked(self, container_id: str) -> AbstractContextManager[None]:
+    def locked(self, container_id: str) -> AbstractContextManager[int]:
         """Hold the lock of one container: every change of its state happens inside."""
         return locks.held(self.paths.lock(container_id), what=f"container {container_id[:12]}")
 

@@ -15,8 +15,8 @@ _TIMEOUT = 60.0
 
 
 @contextlib.contextmanager
-def held(path: Path, *, what: str, timeout: float = _TIMEOUT, shared: bool = False) -> Iterator[None]:
-    """Hold ``path`` locked, waiting for others.
+def held(path: Path, *, what: str, timeout: float = _TIMEOUT, shared: bool = False) -> Iterator[int]:
+    """Hold ``path`` locked, waiting for others; the block is given the descriptor that does.
 
     :param what: what is locked, for the message.
     :param timeout: seconds to wait at most.
@@ -27,7 +27,7 @@ def held(path: Path, *, what: str, timeout: float = _TIMEOUT, shared: bool = Fal
     if descriptor is None:
         descriptor = _wait(path, what, timeout, shared=shared)
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

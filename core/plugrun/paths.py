@@ -72,6 +72,10 @@ class Paths(NamedTuple):
         """Return the file that whoever changes the container holds locked."""
         return self.run_root / "locks" / container_id
 
+    def removal_lock(self, key: str) -> Path:
+        """Return the file that a process that removes a snapshot behind a command holds locked."""
+        return self.run_root / "locks" / f"removal.{key}"
+
     def volume_lock(self, name: str) -> Path:
         """Return the file that whoever makes, fills or removes a volume holds locked."""
         return self.run_root / "locks" / f"volume.{name}"

@@ -118,7 +118,7 @@ def lock_of(lock_dir: Path, name: str) -> Path:
     return lock_dir / f"layer-{name}"
 
 
-def at_work(lock_dir: Path) -> AbstractContextManager[None]:
+def at_work(lock_dir: Path) -> AbstractContextManager[int]:
     """Tell for the duration of a block that layers are being made or removed, which must not look left behind."""
     return locks.held(lock_dir / AT_WORK, what="layers", timeout=_PATIENCE, shared=True)
 
@@ -151,7 +151,7 @@ def _unlink_on_error(path: Path, kind: type[BaseException] | None, *_: object) -
         path.unlink(missing_ok=True)
 
 
-def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractContextManager[None]:
+def _locked(lock_dir: Path, name: str, *, shared: bool = False) -> AbstractContextManager[int]:
     return locks.held(lock_of(lock_dir, name), what=f"layer {name[:12]}", timeout=_PATIENCE, shared=shared)
 
 

@@ -344,10 +344,20 @@ def fresh(plugrun):
         yield opened
 
 
+def reconciled(engine, patience=30.0):
+    """Reconcile, as soon as what is removed behind a command is gone."""
+    deadline = time.monotonic() + patience
+    reconcile(engine)
+    while engine.snapshots.unready():
+        assert time.monotonic() < deadline, engine.snapshots.unready()
+        time.sleep(0.005)
+        reconcile(engine)
+
+
 def settled(plugrun, storage):
     """Do what the next command does, and insist that nothing is left: half-made, frozen, or without a record."""
     with fresh(plugrun) as engine:
-        reconcile(engine)
+        reconciled(engine)
         for record in engine.containers.all():
             assert record.status in {"created", "running", "exited"}
             if is_running(record):

@@ -38,7 +38,7 @@ def ensure(root: Path) -> None:
             replace_file(root, MARKER, MARKER_TEXT)
 
 
-def locked(root: Path) -> AbstractContextManager[None]:
+def locked(root: Path) -> AbstractContextManager[int]:
     """Hold the lock of everybody who changes the layout, in ``with``.
 
     :raises FailedPrecondition: another process kept it for too long.

@@ -292,6 +292,6 @@ class ImageStore:
             stack.enter_context(self._locked())
             yield
 
-    def _locked(self) -> AbstractContextManager[None]:
+    def _locked(self) -> AbstractContextManager[int]:
         layout.ensure(self.root)
         return layout.locked(self.root)

@@ -61,9 +61,10 @@ def _remove_key(engine: Engine, saved: Saved) -> None:
         if record is None:
             path.unlink(missing_ok=True)
         elif any(one.key == saved.key and not one.ready for one in engine.snapshots.keys(record.id)):
-            from plugrun.lifecycle.keys import discard
+            from plugrun.lifecycle import behind, keys
 
-            discard(engine, record, saved)
+            if not behind.is_at_work(engine, saved):
+                keys.discard(engine, record, saved)
     except Exception as error:  # noqa: BLE001 - as above
         engine.warn(f"something of container {saved.container_id[:12]} is left that nothing needs: {error}")
     finally:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import names, quota
 from plugrun.errors import FailedPrecondition
-from plugrun.lifecycle import keys
+from plugrun.lifecycle import behind, keys
 from plugrun.lifecycle.end import stop as end
 from plugrun.lifecycle.state import is_running
 from plugrun.state.snapshots import passing
@@ -21,6 +21,7 @@ def rollback(engine: Engine, record: ContainerRecord, name: str, *, stop: bool =
     """Replace what a container has written by a copy of its snapshot ``name``, which stays.
 
     Writing the container's record is what switches over: before it all is as it was, after it all is as it shall be.
+    What the container had written until then is removed behind the command.
 
     :param stop: stop the container first if it runs.
     :raises NotFound: it has no such snapshot; the hint lists those there are.
@@ -32,7 +33,7 @@ def rollback(engine: Engine, record: ContainerRecord, name: str, *, stop: bool =
     engine.snapshots.find(record, name)  # rather now than after it has been stopped
     if stop and is_running(record):
         _stop(engine, record)
-    with engine.locked(record.id):
+    with engine.locked(record.id) as lock:
         record = keys.current(engine, record)
         _refuse_running(record, name)
         saved = engine.snapshots.find(record, name)
@@ -45,7 +46,7 @@ def rollback(engine: Engine, record: ContainerRecord, name: str, *, stop: bool =
             quota.apply(driver, new.key, record.config.storage_size)
             record.snapshot = new.key
             engine.snapshots.switch(record, [(old, new)])
-        keys.discard_old(engine, record, old)
+        behind.discard(engine, record, old, lock)
     return record
 
 

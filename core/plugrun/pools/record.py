@@ -97,7 +97,7 @@ def forget(root: Path, pool: Pool) -> None:
     sync_directory(path.parent)
 
 
-def locked(root: Path, driver: str) -> AbstractContextManager[None]:
+def locked(root: Path, driver: str) -> AbstractContextManager[int]:
     """Hold a driver's pool for changing it."""
     ensure_private(root / "pools")
     return locks.held(root / "pools" / f"{driver}.lock", what=f"the pool of storage driver {driver}")

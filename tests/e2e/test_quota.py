@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 
 import pytest
 
 from plugrun import mounts
+from plugrun.engine import Engine
 from plugrun.manager import load
+from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -99,6 +102,22 @@ def test_a_limit_goes_along_with_a_rollback_and_a_clone(plugrun, limited, size):
         ended = plugrun("start", "-a", name)
         assert (ended.code == 0) is (size is None), ended
         assert size is None or FULL.search(ended.stderr)
+
+
+@pytest.mark.parametrize("size", [None, 20 * MIB], ids=["without", "with"])
+def test_a_limit_goes_along_with_a_move(plugrun, limited, size):
+    """It is put into the record of a container elsewhere, because here there may be no two drivers that keep limits."""
+    other = next(name for name in DRIVERS if name != limited)
+    script = "n=60; [ -e /again ] || n=5; touch /again; dd if=/dev/zero of=/f bs=1M count=$n && sync"
+    plugrun("run", "--name", "box", "--net", "none", "--storage", other, "busybox", "sh", "-c", script).ok()
+    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as engine:
+        record = engine.containers.find("box")
+        record.config = record.config._replace(storage_size=size)
+        engine.containers.update(record)
+    plugrun("move", "box", "--storage", limited).ok()
+    ended = plugrun("start", "-a", "box")
+    assert (ended.code == 0) is (size is None), ended
+    assert size is None or FULL.search(ended.stderr)
 
 
 @pytest.mark.parametrize(

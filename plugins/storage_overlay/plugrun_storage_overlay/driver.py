@@ -61,7 +61,10 @@ class OverlayDriver:
         return self.mounts(key)
 
     def mounts(self, key: str) -> Sequence[Mount]:
-        """Return the mounts of an active snapshot or view: a bind mount if it is one directory, else an overlay."""
+        """Return the mounts of an active snapshot or view: a bind mount if it is one directory, else an overlay.
+
+        :post: one that has reached its limit has room to be mounted, until :meth:`limit` is called again.
+        """
         place = self._layout.place(key)
         if place not in {ACTIVE, VIEW}:
             raise NotFound(f"no active snapshot or view {key!r}")
@@ -73,6 +76,7 @@ class OverlayDriver:
             return [Mount("bind", own, ("rw",))]
         options = [f"lowerdir={':'.join(lower)}"]
         if place == ACTIVE:
+            self._make_room(key, own)
             options += [f"upperdir={own}", f"workdir={self._layout.path(place, key, 'work')}"]
         else:
             options += ["ro"]
@@ -208,6 +212,20 @@ class OverlayDriver:
         with layout.locked():
             self._check_there(ACTIVE, key)
             quota.limit(layout.path(), [layout.path(ACTIVE, key, part) for part in ("fs", "work")], size)
+
+    def _make_room(self, key: str, upper: str) -> None:
+        from plugrun_storage_overlay import project
+
+        try:
+            if not project.of(upper):
+                return
+        except FileNotFoundError as error:
+            raise NotFound(f"no active snapshot {key!r}") from error  # any more
+        from plugrun_storage_overlay import quota
+
+        with self._layout.locked():
+            self._check_there(ACTIVE, key)
+            quota.make_room(self._layout.path(), upper)
 
     # --- Steps ------------------------------------------------------------------------------------------------------
 

@@ -153,6 +153,14 @@ def test_a_full_snapshot_can_be_mounted_and_emptied(driver, full, state):
         assert fill(root / "new", 5)
 
 
+def test_what_holds_more_than_its_limit_can_be_mounted_too(driver, full, state):
+    driver.limit("web", MIB)
+    with mounted(driver.mounts("web")) as root:
+        assert not os.statvfs(root).f_flag & os.ST_RDONLY
+        driver.limit("web", MIB)
+        assert not fill(root / "more", 1)
+
+
 def test_without_room_overlay_mounts_a_full_snapshot_read_only(driver, full, monkeypatch):
     """The control of the one before: what room is made for is still so."""
     monkeypatch.setattr(quota, "make_room", lambda *_: None)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from plain_copies import ACTIVE, COMMITTED, PlainCopies, measure
 from plugrun.mounts import is_mount_point
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plugrun.api import Mount
 
 
 class LimitedCopies(PlainCopies):
@@ -59,6 +66,23 @@ class LimitedCopies(PlainCopies):
     def fill(self, source: Path, target: Path) -> None:
         """Copy what is in one tree into another."""
         subprocess.run(["cp", "-a", "--", f"{source}/.", str(target)], check=True)
+
+
+class RoomyCopies(LimitedCopies):
+    """One that makes room for mounting what is full, as overlay has to: more than a case of the kit would overlook."""
+
+    room = 8 * 2**20
+
+    def mounts(self, key: str) -> Sequence[Mount]:
+        found = super().mounts(key)
+        if is_full(found[0].source):
+            mount("-o", f"remount,size={measure(Path(found[0].source)).size + self.room}", found[0].source)
+        return found
+
+
+def is_full(fs: str) -> bool:
+    """Whether a tree that is limited has reached its limit."""
+    return is_mount_point(fs) and os.statvfs(fs).f_bavail == 0
 
 
 def mount(*arguments: str) -> None:

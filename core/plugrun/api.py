@@ -353,8 +353,12 @@ class SupportsQuota(Protocol):
     def limit(self, key: str, size: int) -> None:
         """Let the active snapshot ``key`` occupy at most ``size`` bytes beyond its parents, from now on.
 
-        Writing more fails with ``EDQUOT`` or ``ENOSPC``. It can be called again with another size, and is forgotten
-        when the snapshot is removed.
+        Writing more fails with ``EDQUOT`` or ``ENOSPC``. It can be called again with the same or another size, mounted
+        or not, and is forgotten when the snapshot is removed.
+
+        A full snapshot can be mounted and written as any other, once something in it was deleted. A driver that has to
+        make room for that in :meth:`StorageDriver.mounts` may let it exceed the limit by a few MiB: before a container
+        runs on what it mounted, the core calls this method again.
 
         :raises Unavailable: the file system it is on cannot do it; says why, and what would help.
         :raises NotFound: ``key`` is not an active snapshot.

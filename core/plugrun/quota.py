@@ -45,9 +45,10 @@ def check(driver: StorageDriver, size: int | None) -> None:
 
 
 def apply(driver: StorageDriver, key: str, size: int | None) -> None:
-    """Limit a snapshot that was just made; ``None`` is no limit. On failure the caller removes the snapshot.
+    """Limit a snapshot that was just made, or mounted; ``None`` is no limit. On failure the caller undoes that.
 
-    :param key: an active snapshot of ``driver``; a copy of another one has no limit yet.
+    :param key: an active snapshot of ``driver``; a copy of another one has no limit yet, and of one that is full
+        the driver may have raised it to have it mounted.
     :param size: bytes that it may occupy beyond its parents.
     :raises Unavailable: the driver, or the file system it is on, cannot do it; says what would help.
     """

@@ -81,6 +81,16 @@ def test_a_limit_holds_across_starts_and_goes_with_the_container(plugrun, limite
     write(plugrun, limited, "box", 60).ok()
 
 
+def test_a_full_container_starts_again_and_can_be_emptied(plugrun, limited):
+    script = "rm -f /f; dd if=/dev/zero of=/f bs=1M count=15 && sync; dd if=/dev/zero of=/g bs=1M; touch /1 /2 /3; true"
+    run = ("run", "--name", "box", "--net", "none", "--storage", limited, *limit("20m"), "busybox", "sh", "-c", script)
+    assert FULL.search(plugrun(*run).ok().stderr)
+    for _ in range(3):
+        again = plugrun("start", "-a", "box").ok()
+        assert "15+0 records out" in again.stderr  # what it deleted could be written anew
+        assert FULL.search(again.stderr)  # and no more
+
+
 def test_no_two_containers_share_a_limit(plugrun, limited):
     for name in ("one", "two", "three"):
         write(plugrun, limited, name, 15, *limit("20m")).ok()

@@ -96,9 +96,13 @@ class Rootfs:
     name = "root file system"
 
     def acquire(self, at: Starting) -> None:
-        """Mount what the driver says."""
+        """Mount what the driver says; then limit it anew, as a full one may have got room to be mounted."""
         driver = at.engine.storage(at.record.storage, at.record.storage_options)
         mounts.mount_all(driver.mounts(at.record.snapshot), str(at.engine.paths.rootfs(at.record.id)))
+        if at.record.config.storage_size is not None:
+            from plugrun import quota
+
+            quota.apply(driver, at.record.snapshot, at.record.config.storage_size)
 
     def release(self, at: Starting) -> None:
         """Unmount it."""

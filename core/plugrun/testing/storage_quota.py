@@ -102,6 +102,26 @@ class QuotaCases(StorageCases):
             sync(root)  # some file systems give back what was deleted with their next transaction
             assert pour(root / "fill", _LIMIT // 2) == _LIMIT // 2
 
+    def test_full_snapshot_can_be_mounted_again(self, limiting: QuotaDriver) -> None:
+        """Mounted and limited again, as the engine does, a full snapshot takes what fits once something is deleted.
+
+        However often that is done, it does not grow.
+        """
+        limiting.limit("web", _LIMIT)
+        with mounted(limiting.mounts("web")) as root:
+            pour(root / "fill")
+            crowd(root)
+        for turn in range(3):
+            with mounted(limiting.mounts("web")) as root:
+                limiting.limit("web", _LIMIT)
+                assert pour(root / f"more{turn}") < _TOLERANCE, "the limit is gone"
+                (root / "fill").unlink()
+                sync(root)
+                assert pour(root / "fill", _LIMIT // 2) == _LIMIT // 2
+                pour(root / "fill")
+                crowd(root)
+            assert limiting.usage("web").size <= _LIMIT + _TOLERANCE, "the limit grows"
+
     def test_limit_is_kept_after_reopening(self, limiting: QuotaDriver, state: Path) -> None:
         """A restart forgets no limit."""
         limiting.limit("web", _LIMIT)
@@ -168,6 +188,13 @@ def pour(path: Path, size: int = _MUCH) -> int:
             written += stream.write(bytes(min(_MIB, size - written)))
             os.fsync(stream.fileno())  # what is only in memory may not have been counted yet
     return written
+
+
+def crowd(root: Path) -> None:
+    """Make empty files in a full tree until it takes none of those either; what they take is not in :func:`pour`."""
+    with until_full():
+        for number in range(1000):
+            (root / f"empty{number}").touch()
 
 
 def overwrite(path: Path, size: int) -> None:

@@ -61,7 +61,10 @@ class OverlayDriver:
         return self.mounts(key)
 
     def mounts(self, key: str) -> Sequence[Mount]:
-        """Return the mounts of an active snapshot or view: a bind mount if it is one directory, else an overlay."""
+        """Return the mounts of an active snapshot or view: a bind mount if it is one directory, else an overlay.
+
+        :post: one that has reached its limit has room to be mounted, until :meth:`limit` is called again.
+        """
         place = self._layout.place(key)
         if place not in {ACTIVE, VIEW}:
             raise NotFound(f"no active snapshot or view {key!r}")
@@ -73,6 +76,7 @@ class OverlayDriver:
             return [Mount("bind", own, ("rw",))]
         options = [f"lowerdir={':'.join(lower)}"]
         if place == ACTIVE:
+            self._make_room(key, own)
             options += [f"upperdir={own}", f"workdir={self._layout.path(place, key, 'work')}"]
         else:
             options += ["ro"]
@@ -166,7 +170,7 @@ class OverlayDriver:
         with contextlib.ExitStack() as held:
             with layout.locked():
                 self._check_free(key)
-                self._check_active(source)
+                self._check_there(ACTIVE, source, "copy")
                 staging = held.enter_context(layout.staged(key))
                 if (parent := layout.parent(ACTIVE, source)) is not None:
                     layout.link_parent(staging, parent)
@@ -178,11 +182,11 @@ class OverlayDriver:
                     layout.delete(f"{staging}/links")
                     sync_file_system(staging)
             except Unavailable:
-                self._check_active(source)  # it may have been removed under our hands
+                self._check_there(ACTIVE, source, "copy")  # it may have been removed under our hands
                 raise
             with layout.locked():
                 self._check_free(key)
-                self._check_active(source)  # else the copy may lack what was deleted first
+                self._check_there(ACTIVE, source, "copy")  # else the copy may lack what was deleted first
                 os.rename(staging, layout.path(ACTIVE, key))
                 sync_directory(layout.path(ACTIVE))
 
@@ -206,8 +210,22 @@ class OverlayDriver:
 
         layout = self._layout
         with layout.locked():
-            self._check_there(ACTIVE, key)
+            self._check_there(ACTIVE, key, "limit")
             quota.limit(layout.path(), [layout.path(ACTIVE, key, part) for part in ("fs", "work")], size)
+
+    def _make_room(self, key: str, upper: str) -> None:
+        from plugrun_storage_overlay import project
+
+        try:
+            if not project.of(upper):
+                return
+        except FileNotFoundError as error:
+            raise NotFound(f"no active snapshot {key!r}") from error  # any more
+        from plugrun_storage_overlay import quota
+
+        with self._layout.locked():
+            self._check_there(ACTIVE, key, "mount")
+            quota.make_room(self._layout.path(), upper)
 
     # --- Steps ------------------------------------------------------------------------------------------------------
 
@@ -231,11 +249,11 @@ class OverlayDriver:
         """Write a snapshot's data to the device, then move it into place."""
         layout = self._layout
         source, target = layout.path(place, key), layout.path(COMMITTED, name)
-        self._check_there(place, key)
+        self._check_there(place, key, "commit")
         with layout.syncing():  # not in the lock: it may take seconds
             sync_file_system(layout.path(COMMITTED))
         with layout.locked():
-            self._check_there(place, key)
+            self._check_there(place, key, "commit")
             self._check_free(name)
             self._check_parent(parent)
             if parent is not None:
@@ -245,9 +263,9 @@ class OverlayDriver:
             sync_directory(layout.path(COMMITTED))
             sync_directory(layout.path(place))
 
-    def _check_there(self, place: str, key: str) -> None:
+    def _check_there(self, place: str, key: str, purpose: str) -> None:
         if self._layout.place(key) != place:
-            raise NotFound(f"no snapshot {key!r} to commit")
+            raise NotFound(f"no snapshot {key!r} to {purpose}")
 
     def _check_free(self, key: str) -> None:
         if (place := self._layout.place(key)) is not None:
@@ -256,10 +274,6 @@ class OverlayDriver:
     def _check_parent(self, parent: str | None) -> None:
         if parent is not None and self._layout.place(parent) != COMMITTED:
             raise NotFound(f"no committed snapshot {parent!r} to stand on")
-
-    def _check_active(self, key: str) -> None:
-        if self._layout.place(key) != ACTIVE:
-            raise NotFound(f"no active snapshot {key!r} to copy")
 
     def _refuse_parent(self, place: str, name: str) -> None:
         if place != COMMITTED:

@@ -95,7 +95,7 @@ def _assign_files(directory: int, project_id: int) -> list[str]:
 def _assign_special(directory: int, name: str, project_id: int) -> None:
     """Give a link or a device to a project, which opening would follow or start; before Linux 6.17 it stays outside.
 
-    There it only counts for nothing.
+    There it counts for nothing, and may not be moved into a directory of the project (``EXDEV``).
     """
     buffer = ctypes.create_string_buffer(_EXTENDED.size)
     arguments = (directory, os.fsencode(name), buffer, ctypes.c_size_t(_EXTENDED.size), _AT_SYMLINK_NOFOLLOW)

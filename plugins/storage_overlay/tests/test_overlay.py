@@ -70,6 +70,23 @@ def test_no_parent_is_told_of_what_another_process_commits_meanwhile(
     assert OverlayDriver(state).stat("layer").parent == "base"
 
 
+def test_what_another_process_removes_meanwhile_has_no_mounts(
+    driver: OverlayDriver, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers(driver, "base")
+    driver.prepare("web", "base")
+    look = driver._layout.ancestors
+
+    def ancestors(place: str, key: str) -> list[str]:
+        found = look(place, key)
+        OverlayDriver(state).remove("web")
+        return found
+
+    monkeypatch.setattr(driver._layout, "ancestors", ancestors)
+    with pytest.raises(NotFound):
+        driver.mounts("web")
+
+
 # --- What is mounted ------------------------------------------------------------------------------------------
 
 

@@ -57,12 +57,9 @@ def engine(plugrun):
 
 @pytest.fixture
 def box(plugrun, busybox, engine):
-    """A container that was made with a limit, but for its tree."""
+    """A container that is about to get a limit."""
     plugrun("create", "--name", "box", "--net", "none", busybox, *FILL).ok()
-    record = engine.containers.find("box")
-    record.config = record.config._replace(storage_size=SIZE)
-    engine.containers.update(record)
-    return record
+    return engine.containers.find("box")
 
 
 @pytest.fixture
@@ -73,6 +70,8 @@ def driver(box, engine, monkeypatch):
         stand_in.prepare(box.snapshot, None)
         with trees.own(engine, box) as root:
             subprocess.run(["cp", "-a", f"{root}/.", str(tree(stand_in, box))], check=True)
+        box.config = box.config._replace(storage_size=SIZE)
+        engine.containers.update(box)
         stand_in.limit(box.snapshot, SIZE)
         stand_in.asked.clear()
         monkeypatch.setattr(engine, "storage", lambda *_: stand_in)
@@ -91,6 +90,12 @@ def test_a_container_that_got_room_is_limited_again_before_it_runs(box, driver, 
         plugrun("wait", "box").ok()
         assert driver.usage(box.snapshot).size <= SIZE
         assert driver.usage(box.snapshot).size > SIZE - MIB  # it tried
+
+
+def test_a_container_that_got_room_is_limited_again_before_anything_is_copied_into_it(box, driver, engine):
+    with trees.own(engine, box):
+        driver.note("written to")
+    assert [what for what, _ in driver.asked] == ["mounts", "limit", "written to"]
 
 
 def test_where_it_cannot_be_limited_any_more_it_does_not_start(box, driver, engine):

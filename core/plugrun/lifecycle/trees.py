@@ -39,6 +39,10 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
         end_locked(engine, record)  # before its monitor has: its tree may be mounted still
     driver = engine.storage(record.storage, record.storage_options)
     with mounted(engine, driver.mounts(record.snapshot)) as point:
+        if record.config.storage_size is not None:
+            from plugrun import quota
+
+            quota.apply(driver, record.snapshot, record.config.storage_size)  # as at each start
         yield point
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import mounts
 from plugrun.container import Status
-from plugrun.errors import NotFound
+from plugrun.errors import NotFound, Unavailable
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.snapshots import STAGING_PREFIX, at_work
@@ -42,7 +42,8 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
         if record.config.storage_size is not None:
             from plugrun import quota
 
-            quota.apply(driver, record.snapshot, record.config.storage_size)  # as at each start
+            with contextlib.suppress(Unavailable):  # as at each start; most callers only read
+                quota.apply(driver, record.snapshot, record.config.storage_size)
         yield point
 
 

@@ -119,7 +119,7 @@ def clone(engine: Engine, source: str, name: str) -> Volume:
 def remove(engine: Engine, name: str, *, force: bool = False, but: str = "") -> None:
     """Remove a volume and what is in it.
 
-    :param force: none of this name is fine, and one whose driver is not installed any more is forgotten.
+    :param force: none of this name is fine, and one whose driver is gone, or has lost its pool, is forgotten.
     :param but: id of a container that may use it.
     :raises NotFound: there is none.
     :raises FailedPrecondition: a container uses it.
@@ -132,20 +132,19 @@ def remove(engine: Engine, name: str, *, force: bool = False, but: str = "") -> 
         engine.volumes.find(name)
     with locked(engine, name):
         volume = engine.volumes.find(name)
-        if not (force and volume.storage not in engine.plugins.storage):
-            opened(engine, volume)  # or it would be half gone
+        _reach(engine, volume, forget=force)  # or it would be half gone
         engine.volumes.unmade(name, but=but)
         _clean(engine, name, forget=force)
 
 
-def remove_anonymous(engine: Engine, record: ContainerRecord) -> None:
-    """Remove the volumes that nobody named and only this container uses. One that cannot be removed is a warning."""
+def remove_anonymous(engine: Engine, record: ContainerRecord, *, force: bool = False) -> None:
+    """Remove the volumes that nobody named and only this container uses as :func:`remove` does; or warn of them."""
     for mount in record.config.volumes:
         volume = engine.volumes.get(mount.name)
         if volume is None or not volume.anonymous:
             continue
         try:
-            remove(engine, mount.name, but=record.id)
+            remove(engine, mount.name, force=force, but=record.id)
         except (FailedPrecondition, NotFound):  # another container has it by --volumes-from; or just removed
             continue
         except PlugrunError as error:
@@ -183,7 +182,7 @@ def settle(engine: Engine, name: str) -> None:
     if lock is None:
         return
     try:
-        _clean(engine, name)
+        _clean(engine, name, forget=True)  # nobody wants it
         path.unlink(missing_ok=True)
     finally:
         os.close(lock)
@@ -224,15 +223,31 @@ def _make(engine: Engine, volume: Volume, driver: StorageDriver, fill: Callable[
 def _clean(engine: Engine, name: str, *, forget: bool = False) -> None:
     """Remove what there is of a volume that is not ready. The caller holds its lock.
 
-    :param forget: whether to leave the snapshot alone if its driver is not installed.
+    :param forget: as for :func:`_reach`.
     """
     volume = engine.volumes.left(name)
     if volume is None:
         return
-    if volume.storage in engine.plugins.storage or not forget:
+    if (driver := _reach(engine, volume, forget=forget)) is not None:
         with contextlib.suppress(NotFound):
-            opened(engine, volume).remove(volume.key)
+            driver.remove(volume.key)
     engine.volumes.forget(name)
+
+
+def _reach(engine: Engine, volume: Volume, *, forget: bool) -> StorageDriver | None:
+    """Return the storage driver that a volume is to be removed from.
+
+    :param forget: return ``None`` if it is not installed, or cannot be used and keeps nothing any more.
+    :raises Unavailable: it cannot be used.
+    """
+    try:
+        return opened(engine, volume)
+    except Unavailable:
+        from plugrun.used_storage import keeps_nothing  # not where all is well
+
+        if forget and (volume.storage not in engine.plugins.storage or keeps_nothing(engine, volume.storage)):
+            return None
+        raise
 
 
 def _same(volume: Volume, storage: str | None, options: Mapping[str, str]) -> Volume:

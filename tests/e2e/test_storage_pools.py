@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -153,11 +155,8 @@ def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, ro
 
 
 def test_a_pool_with_a_volume_stays(plugrun, root, driver, pool):
-    import sqlite3
-
-    with sqlite3.connect(root / "state.db") as connection:
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
         connection.execute("INSERT INTO volumes VALUES ('data', 'volume-0', ?, 1, '{}')", (driver,))
-    connection.close()
     assert "holds volume data" in plugrun("storage", "rm", driver).stderr
     assert pool.exists()
 
@@ -194,6 +193,68 @@ def test_a_lost_pool_is_given_up_by_force_only(plugrun, root, driver, pool):
     plugrun("storage", "rm", "--force", driver).ok()
     plugrun("storage", "create", driver, "--size", str(SIZE)).ok()
     plugrun("rm", "box").ok()
+
+
+@pytest.fixture
+def given_up(plugrun, root, driver, pool):
+    """A pool was lost, and given up, with the container ``box``, its snapshot and its two volumes in it."""
+    at = ("--storage", driver, "--net", "none")
+    plugrun("create", "--name", "box", *at, "-v", "data:/data", "-v", "/anonymous", "busybox", "true").ok()
+    if "clone" in load().storage[driver].spec.supports:
+        plugrun("snapshot", "create", "box", "before").ok()
+    forget_mount(root, driver)
+    pool.unlink()
+    lost = plugrun("rm", "-f", "box")
+    assert (lost.code, lost.stderr.count("\n")) == (1, 1)
+    assert "Created" in plugrun("ps", "-a").ok().stdout  # as it was
+    plugrun("storage", "rm", "--force", driver).ok()
+
+
+def test_what_was_in_a_pool_that_was_given_up_can_be_removed(plugrun, root, given_up):
+    assert plugrun("rm", "-f", "-v", "box").ok().stderr == ""
+    assert plugrun("ps", "-aq").ok().stdout == ""
+    assert plugrun("volume", "ls", "-q").ok().stdout == "data\n"
+    assert plugrun("volume", "rm", "-f", "data").ok().stderr == ""
+    assert plugrun("volume", "ls", "-q").ok().stdout == ""
+    assert rows(root) == []
+
+
+def test_what_is_lost_is_not_removed_by_mistake(plugrun, root, driver, given_up):
+    if load().storage[driver].reason(root / "storage" / driver) is None:
+        pytest.skip("the driver works without a pool")
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        connection.execute("DELETE FROM snapshots")  # which would be the reason
+    refused(plugrun("rm", "box"), "cannot be used here", "; if what it kept is lost for good: plugrun rm ")
+    refused(plugrun("volume", "rm", "data"), "cannot be used here")
+    assert "Created" in plugrun("ps", "-a").ok().stdout
+    assert "data" in plugrun("volume", "ls").ok().stdout
+
+
+@pytest.mark.parametrize("status", ["creating", "removing"])
+def test_what_was_half_made_in_a_pool_that_was_given_up_goes_by_itself(plugrun, root, given_up, status):
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        query = "UPDATE containers SET status = ?, record = json_set(record, '$.status', ?)"
+        connection.execute(query, (status, status))
+        connection.execute("UPDATE volumes SET ready = 0")
+        connection.execute("UPDATE snapshots SET ready = 0")
+    assert plugrun("create", "--name", "other", "--net", "none", "busybox", "true").ok().stderr == ""
+    assert plugrun("ps", "-a").ok().stdout.count("\n") == 2
+    plugrun("rm", "other").ok()
+    assert rows(root) == []
+
+
+def test_a_key_that_nothing_needs_in_a_pool_that_was_given_up_is_forgotten(plugrun, root, given_up):
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        connection.execute("UPDATE snapshots SET ready = 0")
+    assert plugrun("create", "--name", "other", "--net", "none", "busybox", "true").ok().stderr == ""
+    assert len(rows(root)) == 4  # two containers and two volumes
+
+
+def rows(root: Path) -> list[str]:
+    """Return what is recorded of containers, snapshots and volumes."""
+    with closing(sqlite3.connect(root / "state.db")) as connection:
+        query = "SELECT id FROM containers UNION SELECT key FROM snapshots UNION SELECT name FROM volumes"
+        return [row[0] for row in connection.execute(query)]
 
 
 def test_a_file_with_something_else_in_it(plugrun, root, driver, pool):

@@ -28,6 +28,7 @@ class Place(NamedTuple):
     :param mount_point: of the file system that its state directory is on; ``source`` and ``type`` as in mount(8).
     :param size: bytes of that file system, or of the pool's file; ``None`` where nobody can tell, as for ``used`` and
         ``available``.
+    :param containers: how many are recorded as kept there, as ``snapshots`` of containers and ``volumes``.
     :param problem: why the driver does not work here.
     """
 
@@ -42,6 +43,8 @@ class Place(NamedTuple):
     used: int | None
     available: int | None
     containers: int
+    snapshots: int
+    volumes: int
     supports: tuple[str, ...]
     problem: str | None
 
@@ -83,6 +86,8 @@ def look(engine: Engine, driver: str) -> Place:
         used=used,
         available=available,
         containers=sum(one.storage == driver for one in engine.containers.all()),
+        snapshots=sum(one.storage == driver for one in engine.snapshots.all()),
+        volumes=sum(one.storage == driver for one in engine.volumes.all()),
         supports=tuple(sorted(declared.spec.supports)) if declared else (),
         problem=problem,
     )

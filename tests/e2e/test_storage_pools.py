@@ -185,6 +185,37 @@ def test_a_pool_file_that_is_gone(plugrun, root, driver, pool):
     plugrun("start", "-a", "box").ok()
 
 
+def test_a_mounted_pool_whose_file_was_moved_or_deleted(plugrun, root, driver, pool):
+    assert shown(plugrun, driver)["Problem"] is None
+    pool.rename(root / "away")
+    assert f"was moved to {root / 'away'}; move it back" in plugrun("storage", "ls").ok().stdout
+    (root / "away").rename(pool)
+    assert shown(plugrun, driver)["Problem"] is None
+    pool.unlink()
+    for command in (("storage", "ls"), ("plugin", "ls"), ("doctor",)):
+        said = plugrun(*command).stdout
+        assert f"the pool file {pool} of storage driver {driver} was deleted, and all in it is lost as soon as" in said
+        assert f"plugrun storage rm --force {driver}" in said
+    pool.touch()  # another one in its place is not it
+    assert "was deleted" in shown(plugrun, driver)["Problem"]
+    plugrun("run", "--rm", "--storage", driver, "--net", "none", "busybox", "true").ok()  # to save what there is
+
+
+def test_the_table_counts_all_that_keeps_a_pool_from_going(plugrun, root, driver, pool):
+    at = ("--storage", driver, "--net", "none")
+    plugrun("create", "--name", "box", *at, "-v", "data:/data", "-v", "/anonymous", "busybox", "true").ok()
+    clones = "clone" in load().storage[driver].spec.supports
+    if clones:
+        plugrun("snapshot", "create", "box").ok()
+    found = shown(plugrun, driver)
+    assert (found["Containers"], found["Snapshots"], found["Volumes"]) == (1, int(clones), 2)
+    table = plugrun("storage", "ls").ok().stdout
+    assert str(3 + clones) in next(line for line in table.splitlines() if line.startswith(driver)).split()
+    assert all(len(line) <= 80 for line in table.splitlines() if line.startswith((driver, "DRIVER")))
+    template = "{{.Driver}} {{.Containers}} {{.Snapshots}} {{.Volumes}}"
+    assert f"{driver} 1 {int(clones)} 2\n" in plugrun("storage", "ls", "--format", template).ok().stdout
+
+
 def test_a_lost_pool_is_given_up_by_force_only(plugrun, root, driver, pool):
     plugrun("create", "--name", "box", "--storage", driver, "--net", "none", "busybox", "true").ok()
     forget_mount(root, driver)

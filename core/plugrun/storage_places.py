@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import mounts
 from plugrun.drivers import finding, state_dir
-from plugrun.errors import NotFound, PlugrunError
+from plugrun.errors import PlugrunError
 from plugrun.pools import record
 from plugrun.tuples import NamedTuple
 
@@ -70,7 +70,7 @@ def look(engine: Engine, driver: str) -> Place:
     except PlugrunError as error:
         problem = str(error)
     if declared is None and pool is None:
-        raise NotFound(f"no storage driver {driver!r} is installed", hint="see them with: plugrun storage ls")
+        engine.plugins.declared_storage(driver, root)  # raises, and says which there are
     mounted = pool is None or os.path.ismount(place)
     point, source, kind = mounts.covering(_nearest(place)) if mounted else (str(place), "", "")
     size, used, available = _room(_nearest(place), pool) if mounted else _file_room(pool.file if pool else place)

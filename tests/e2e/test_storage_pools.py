@@ -114,7 +114,7 @@ def test_a_pool_grows_while_a_container_runs_in_it(plugrun, root, driver, pool):
     assert pool.stat().st_size == 2 * SIZE
     assert shown(plugrun, driver)["Size"] >= before + SIZE * 0.9
     assert plugrun("exec", "box", "true").code == 0
-    refused(plugrun("storage", "resize", driver, str(SIZE)), "cannot shrink", driver)
+    refused(plugrun("storage", "resize", driver, str(SIZE)), "of 839MB, and a pool cannot shrink to 419MB", driver)
     refused(plugrun("storage", "resize", driver, "1000000g"), "does not fit", "free")
     refused(plugrun("storage", "resize", driver, "huge"), "'huge' is not a size")
     assert pool.stat().st_size == 2 * SIZE
@@ -144,9 +144,13 @@ def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, ro
     for force in ((), ("--force",)):
         result = plugrun("storage", "rm", *force, driver)
         assert result.code == 1
-        assert "holds container box" in result.stderr
+        assert "holds 1 container (box)" in result.stderr
     assert pool.exists()
-    plugrun("rm", "box").ok()
+    for number in range(6):
+        plugrun("create", "--name", f"box{number}", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    several = "holds 7 containers (box, box0, box1, box2, box3, 2 more); remove them first"
+    refused(plugrun("storage", "rm", driver), several)
+    plugrun("rm", "box", *(f"box{number}" for number in range(6))).ok()
     plugrun("storage", "rm", driver).ok()
     assert not pool.exists()
     assert not mounts.is_mount_point(state(root, driver))
@@ -157,7 +161,7 @@ def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, ro
 def test_a_pool_with_a_volume_stays(plugrun, root, driver, pool):
     with closing(sqlite3.connect(root / "state.db")) as connection, connection:
         connection.execute("INSERT INTO volumes VALUES ('data', 'volume-0', ?, 1, '{}')", (driver,))
-    assert "holds volume data" in plugrun("storage", "rm", driver).stderr
+    assert "holds 1 volume (data)" in plugrun("storage", "rm", driver).stderr
     assert pool.exists()
 
 
@@ -178,9 +182,13 @@ def test_a_pool_file_that_is_gone(plugrun, root, driver, pool):
     gone = f"the pool file {pool} of storage driver {driver} is gone"
     assert gone in shown(plugrun, driver)["Problem"]
     assert gone in plugrun("plugin", "ls").stdout
-    refused(plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"), gone, "put it back")
+    refused(
+        plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"),
+        gone,
+        f"put it back, or give it up with all that was in it: plugrun storage rm --force {driver}",
+    )
     assert os.listdir(state(root, driver)) == []  # nothing lands below the mount point
-    assert "is gone, and with it container box" in plugrun("storage", "rm", driver).stderr
+    assert "is gone, and with it 1 container (box)" in plugrun("storage", "rm", driver).stderr
     (root / "away").rename(pool)
     plugrun("start", "-a", "box").ok()
 
@@ -329,8 +337,8 @@ def test_bad_input_to_create(plugrun, root, driver, tmp_path):
 
     refused(create(), "--size is missing")
     refused(create("--size", "some"), "'some' is not a size")
-    refused(create("--size", "1m"), "too small")
-    refused(create("--size", "1000000g"), "does not fit", "free")
+    refused(create("--size", "1m"), "a pool of 1.05MB is too small")
+    refused(create("--size", "1000000g"), "a pool of 1.07PB does not fit", "B free")
     refused(create("--size", "400m", "--file", str(tmp_path / "no" / "x.img")), "there is no directory")
     taken = tmp_path / "taken"
     taken.write_text("mine")
@@ -344,9 +352,16 @@ def test_bad_input_to_create(plugrun, root, driver, tmp_path):
 
 def test_a_second_pool_and_drivers_without(plugrun, driver, pool):
     refused(plugrun("storage", "create", driver, "--size", "400m"), "has a pool", "storage resize")
-    refused(plugrun("storage", "create", "never", "--size", "400m"), "no storage driver 'never'")
-    assert "no storage driver 'never'" in plugrun("storage", "inspect", "never").stderr
-    assert "has no pool" in plugrun("storage", "rm", "never").stderr
+    known = f"no storage driver 'never' is installed; installed: {', '.join(sorted({driver, 'overlay'}))}"
+    for command in (
+        ("create", "never", "--size", "400m"),
+        ("inspect", "never"),
+        ("rm", "never"),
+        ("resize", "never", "1g"),
+    ):
+        refused(plugrun("storage", *command), known)
+    other = next(name for name in DRIVERS if name != driver)
+    refused(plugrun("storage", "rm", other), f"storage driver {other!r} has no pool")
 
 
 def test_what_a_driver_keeps_is_not_covered(plugrun, root, driver, file_system, busybox_archive):

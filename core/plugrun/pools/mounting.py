@@ -74,7 +74,7 @@ def mount(pool: Pool, spec: DriverSpec[Any], state_dir: Path) -> None:
         raise Unavailable(
             f"the pool file {pool.file} of storage driver {pool.driver} does not mount as {spec.pool.type}: {reason}",
             hint="dmesg tells more; if it cannot be repaired, move it away and give it up: "
-            f"plugrun storage rm {pool.driver}",
+            f"plugrun storage rm --force {pool.driver}",
         ) from error
 
 
@@ -110,7 +110,7 @@ def _check_file(pool: Pool) -> None:
     if not pool.file.is_file():
         raise Unavailable(
             f"the pool file {pool.file} of storage driver {pool.driver} is gone",
-            hint=f"put it back, or give it up with all that was in it: plugrun storage rm {pool.driver}",
+            hint=f"put it back, or give it up with all that was in it: plugrun storage rm --force {pool.driver}",
         )
 
 

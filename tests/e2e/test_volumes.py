@@ -287,7 +287,13 @@ def test_the_file_system_of_an_image(engine, plugrun, tmp_path):
     part = engine("run", "--rm", "--mount", f"{mount},image-subpath=tool", "busybox", "ls", "/y").ok()
     assert part.stdout == "file\n"
     engine("create", "--name", "web", "--mount", mount, "busybox").ok()
-    engine("rmi", "evil").ok()
+    for command in (("rmi", "evil"), ("rmi", inspect(engine, "evil", ".Id"))):
+        used = engine(*command)
+        assert (used.code, used.stderr.count("\n")) == (1, 1)
+        assert "is in use by container web; remove them first, or use --force" in used.stderr
+    engine("image", "prune", "-a", "-f").ok()
+    engine("start", "-a", "web").ok()
+    engine("rmi", "-f", "evil").ok()
     gone = engine("start", "web")
     assert gone.code == 1
     assert "image evil, which container web mounts at /y, is gone" in gone.stderr

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z"
 _ATTEMPTS = 10
+_USUAL = "local"  # Docker's only driver, which compose files name: here, whichever is the default
 
 
 def check_name(name: str) -> str:
@@ -56,7 +57,7 @@ def create(
     """Make a volume; one that is there already is fine if it is what was asked for.
 
     :param name: ``None`` for one that nobody names.
-    :param storage: the storage driver it has to be in.
+    :param storage: the storage driver it has to be in; ``local`` is Docker's word for any.
     :param default: the storage driver to make it in if ``storage`` does not say.
     :param options: of the driver, or ``size``.
     :post: a new one is empty, its root directory 0755 and root's; it survives a power cut.
@@ -66,6 +67,8 @@ def create(
     """
     if name is None:
         name, anonymous = os.urandom(32).hex(), True
+    if storage == _USUAL and _USUAL not in engine.plugins.storage:
+        storage = None
     with locked(engine, check_name(name)):
         existing = engine.volumes.get(name)
         if existing is not None:
@@ -221,10 +224,7 @@ def _make(engine: Engine, volume: Volume, driver: StorageDriver, fill: Callable[
 
 
 def _clean(engine: Engine, name: str, *, forget: bool = False) -> None:
-    """Remove what there is of a volume that is not ready. The caller holds its lock.
-
-    :param forget: as for :func:`_reach`.
-    """
+    """Remove what there is of a volume that is not ready, as :func:`_reach` says. The caller holds its lock."""
     volume = engine.volumes.left(name)
     if volume is None:
         return
@@ -252,17 +252,16 @@ def _reach(engine: Engine, volume: Volume, *, forget: bool) -> StorageDriver | N
 
 def _same(volume: Volume, storage: str | None, options: Mapping[str, str]) -> Volume:
     if storage not in {None, volume.storage}:
-        raise AlreadyExists(
-            f"there is a volume {volume.name} already, in storage driver {volume.storage!r} and not {storage!r}",
-            hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
-        )
-    if options and dict(options) != dict(volume.options):
+        otherwise = f"in storage driver {volume.storage!r} and not {storage!r}"
+    elif options and dict(options) != dict(volume.options):
         has = ", ".join(f"{key}={value}" for key, value in volume.options.items()) or "none"
-        raise AlreadyExists(
-            f"there is a volume {volume.name} already, with other options: {has}",
-            hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
-        )
-    return volume
+        otherwise = f"with other options: {has}"
+    else:
+        return volume
+    raise AlreadyExists(
+        f"there is a volume {volume.name} already, {otherwise}",
+        hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
+    )
 
 
 @contextlib.contextmanager

@@ -113,6 +113,15 @@ def test_the_same_name_otherwise_is_refused(engine, storage):
         assert "there is a volume data already" in result.stderr
 
 
+def test_the_driver_of_docker_is_whichever_is_the_default(engine, storage):
+    engine("volume", "create", "--driver", "local", "data").ok()
+    engine("volume", "create", "-d", "local", "data").ok()
+    engine("run", "--rm", "--volume-driver", "local", "-v", "more:/x", "busybox", "true").ok()
+    engine("run", "--rm", "--mount", "type=volume,src=most,dst=/x,volume-driver=local", "busybox", "true").ok()
+    assert [inspect(engine, name, ".Driver") for name in ("data", "more", "most")] == [storage] * 3
+    assert "no storage driver 'nfs' is installed" in engine("volume", "create", "-d", "nfs", "other").stderr
+
+
 def test_prune_takes_anonymous_ones_that_nobody_uses(engine):
     engine("volume", "create", "named").ok()
     unused = engine("volume", "create").ok().line
@@ -352,6 +361,11 @@ def test_inspect_shows_every_mount_as_docker_does(engine, storage):
         "Mode": "ro", "RW": False, "Propagation": "", "Driver": storage,
     }  # fmt: skip
     assert (tmpfs["Type"], tmpfs["Destination"], tmpfs["RW"]) == ("tmpfs", "/z", True)
+    assert inspect(engine, "web", ".HostConfig.Binds") == ["/etc:/y:rslave", "data:/x:ro"]
+    engine("create", "--name", "db", "-v", "data:/x", "-v", "more:/y:ro,nocopy", "-v", "/etc:/z", "busybox").ok()
+    assert inspect(engine, "db", ".HostConfig.Binds") == ["/etc:/z", "data:/x", "more:/y:ro,nocopy"]
+    engine("create", "--name", "bare", "-v", "/anonymous", "busybox").ok()
+    assert inspect(engine, "bare", ".HostConfig.Binds") is None
 
 
 @pytest.mark.parametrize("place", ["/proc", "/sys", "/dev", "/proc/self", "/sys/kernel"])

@@ -315,6 +315,15 @@ def test_a_tmpfs_by_mount(engine):
     assert shown[:3] == ["700", "tmpfs", "1024"]
 
 
+def test_a_tmpfs_that_cannot_be_is_refused_before_anything_is_made(engine):
+    for option in ("bogus", "size=x"):
+        refused = engine("run", "-v", "data:/x", "--tmpfs", f"/y:{option}", "busybox", "true")
+        assert (refused.code, refused.stderr.count("\n")) == (125, 1)
+        assert refused.stderr.startswith(f"plugrun: --tmpfs '/y:{option}'")
+    assert names(engine) == []
+    assert engine("ps", "-aq").ok().stdout == ""
+
+
 def test_a_missing_host_directory_is_made_by_volume_and_not_by_mount(engine, tmp_path):
     place = tmp_path / "new" / "er"
     old = os.umask(0o077)

@@ -120,16 +120,14 @@ class Engine:
         if (pool := self._pools.pop(name, None)) is not None:
             os.close(pool)
 
-    def tenants(self, storage: str) -> list[str]:
-        """Return what is recorded as kept in a storage driver, in words: containers, their snapshots, volumes."""
-        containers = [f"container {record.name}" for record in self.containers.all() if record.storage == storage]
-        volumes = self._database.query("SELECT name FROM volumes WHERE storage = ? ORDER BY name", (storage,))
-        snapshots = self._database.query("SELECT name FROM snapshots WHERE storage = ? ORDER BY name", (storage,))
-        return [
-            *sorted(containers),
-            *(f"snapshot {name}" for (name,) in snapshots),
-            *(f"volume {name}" for (name,) in volumes),
-        ]
+    def tenants(self, storage: str) -> dict[str, list[str]]:
+        """Return the names of what is recorded as kept in a storage driver: containers, their snapshots, volumes."""
+        containers = sorted(record.name for record in self.containers.all() if record.storage == storage)
+        found = {"container": containers}
+        for kind in ("snapshot", "volume"):
+            query = f"SELECT name FROM {kind}s WHERE storage = ? ORDER BY name"  # noqa: S608 - ours
+            found[kind] = [name for (name,) in self._database.query(query, (storage,))]
+        return {kind: names for kind, names in found.items() if names}
 
     def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
         """Return the network driver ``name``; raises as :meth:`storage`."""

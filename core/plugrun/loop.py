@@ -64,6 +64,18 @@ def devices(file: str) -> list[str]:
     return found
 
 
+def backing_file(device: str) -> str | None:
+    """Return the path of the file that a device is of, wherever that is by now; ``None`` if it is no loop device.
+
+    That of a file which was deleted ends in `` (deleted)``.
+    """
+    try:
+        with open(f"/sys/block/{os.path.basename(device)}/loop/backing_file", "rb") as stream:
+            return os.fsdecode(stream.read().removesuffix(b"\n"))
+    except FileNotFoundError:
+        return None
+
+
 def enlarge(file: str) -> None:
     """Let every device of a file have the size that the file has now (``LOOP_SET_CAPACITY``).
 

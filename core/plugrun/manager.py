@@ -58,14 +58,14 @@ class Plugins:
         """
         return select("storage", name, self.storage, self.rejected, root)
 
-    def declared_storage(self, name: str) -> Declared[StorageDriver]:
+    def declared_storage(self, name: str, root: Path) -> Declared[StorageDriver]:
         """Return a storage driver whether it works here or not.
 
         :raises NotFound: as :meth:`select_storage`.
         :raises FailedPrecondition: as :meth:`select_storage`.
         """
         if name not in self.storage:
-            return self.select_storage(name, Path("/"))  # raises
+            return self.select_storage(name, root)  # raises
         return self.storage[name]
 
     def select_network(self, name: str | None, root: Path) -> Declared[NetworkDriver]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import validate
 from plugrun.errors import InvalidArgument, Unavailable
+from plugrun.sizes import shown
 
 if TYPE_CHECKING:
     from plugrun.api import StorageDriver
@@ -39,7 +40,7 @@ def check(driver: StorageDriver, size: int | None) -> None:
 
     if size is not None and not isinstance(driver, SupportsQuota):
         raise Unavailable(
-            f"this storage driver has no quotas, so the size limit of {size} bytes cannot be kept",
+            f"this storage driver has no quotas, so the size limit of {shown(size)} cannot be kept",
             hint="leave out the size, or choose a --storage that 'plugrun plugin ls' shows with quota",
         )
 

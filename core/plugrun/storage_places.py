@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import mounts
 from plugrun.drivers import finding, state_dir
-from plugrun.errors import NotFound, PlugrunError
+from plugrun.errors import PlugrunError
 from plugrun.pools import record
 from plugrun.tuples import NamedTuple
 
@@ -28,6 +28,7 @@ class Place(NamedTuple):
     :param mount_point: of the file system that its state directory is on; ``source`` and ``type`` as in mount(8).
     :param size: bytes of that file system, or of the pool's file; ``None`` where nobody can tell, as for ``used`` and
         ``available``.
+    :param containers: how many are recorded as kept there, as ``snapshots`` of containers and ``volumes``.
     :param problem: why the driver does not work here.
     """
 
@@ -42,6 +43,8 @@ class Place(NamedTuple):
     used: int | None
     available: int | None
     containers: int
+    snapshots: int
+    volumes: int
     supports: tuple[str, ...]
     problem: str | None
 
@@ -67,7 +70,7 @@ def look(engine: Engine, driver: str) -> Place:
     except PlugrunError as error:
         problem = str(error)
     if declared is None and pool is None:
-        raise NotFound(f"no storage driver {driver!r} is installed", hint="see them with: plugrun storage ls")
+        engine.plugins.declared_storage(driver, root)  # raises, and says which there are
     mounted = pool is None or os.path.ismount(place)
     point, source, kind = mounts.covering(_nearest(place)) if mounted else (str(place), "", "")
     size, used, available = _room(_nearest(place), pool) if mounted else _file_room(pool.file if pool else place)
@@ -83,6 +86,8 @@ def look(engine: Engine, driver: str) -> Place:
         used=used,
         available=available,
         containers=sum(one.storage == driver for one in engine.containers.all()),
+        snapshots=sum(one.storage == driver for one in engine.snapshots.all()),
+        volumes=sum(one.storage == driver for one in engine.volumes.all()),
         supports=tuple(sorted(declared.spec.supports)) if declared else (),
         problem=problem,
     )

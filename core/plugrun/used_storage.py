@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from plugrun.drivers import state_dir
+from plugrun.drivers import has_pool, state_dir
 from plugrun.errors import PlugrunError
 from plugrun.pools import record
 
@@ -36,3 +36,12 @@ def each(engine: Engine, act: Callable[[StorageDriver], T], complaint: str, *, m
         except PlugrunError as error:
             engine.warn(f"storage driver {name} {complaint}: {error}")
     return found
+
+
+def keeps_nothing(engine: Engine, name: str) -> bool:
+    """Whether a storage driver has nothing on an engine: neither a pool nor anything in its state directory.
+
+    So it is after a lost pool was given up; all that the records still name in it is gone.
+    """
+    place = state_dir(engine.paths.root, "storage", name)
+    return not has_pool(engine.paths.root, name) and not (place.exists() and os.listdir(place))

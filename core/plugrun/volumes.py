@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _NAME = r"[a-zA-Z0-9][a-zA-Z0-9_.-]{1,127}\Z"
 _ATTEMPTS = 10
+_USUAL = "local"  # Docker's only driver, which compose files name: here, whichever is the default
 
 
 def check_name(name: str) -> str:
@@ -56,7 +57,7 @@ def create(
     """Make a volume; one that is there already is fine if it is what was asked for.
 
     :param name: ``None`` for one that nobody names.
-    :param storage: the storage driver it has to be in.
+    :param storage: the storage driver it has to be in; ``local`` is Docker's word for any.
     :param default: the storage driver to make it in if ``storage`` does not say.
     :param options: of the driver, or ``size``.
     :post: a new one is empty, its root directory 0755 and root's; it survives a power cut.
@@ -66,6 +67,8 @@ def create(
     """
     if name is None:
         name, anonymous = os.urandom(32).hex(), True
+    if storage == _USUAL and _USUAL not in engine.plugins.storage:
+        storage = None
     with locked(engine, check_name(name)):
         existing = engine.volumes.get(name)
         if existing is not None:
@@ -119,7 +122,7 @@ def clone(engine: Engine, source: str, name: str) -> Volume:
 def remove(engine: Engine, name: str, *, force: bool = False, but: str = "") -> None:
     """Remove a volume and what is in it.
 
-    :param force: none of this name is fine, and one whose driver is not installed any more is forgotten.
+    :param force: none of this name is fine, and one whose driver is gone, or has lost its pool, is forgotten.
     :param but: id of a container that may use it.
     :raises NotFound: there is none.
     :raises FailedPrecondition: a container uses it.
@@ -132,20 +135,19 @@ def remove(engine: Engine, name: str, *, force: bool = False, but: str = "") -> 
         engine.volumes.find(name)
     with locked(engine, name):
         volume = engine.volumes.find(name)
-        if not (force and volume.storage not in engine.plugins.storage):
-            opened(engine, volume)  # or it would be half gone
+        _reach(engine, volume, forget=force)  # or it would be half gone
         engine.volumes.unmade(name, but=but)
         _clean(engine, name, forget=force)
 
 
-def remove_anonymous(engine: Engine, record: ContainerRecord) -> None:
-    """Remove the volumes that nobody named and only this container uses. One that cannot be removed is a warning."""
+def remove_anonymous(engine: Engine, record: ContainerRecord, *, force: bool = False) -> None:
+    """Remove the volumes that nobody named and only this container uses as :func:`remove` does; or warn of them."""
     for mount in record.config.volumes:
         volume = engine.volumes.get(mount.name)
         if volume is None or not volume.anonymous:
             continue
         try:
-            remove(engine, mount.name, but=record.id)
+            remove(engine, mount.name, force=force, but=record.id)
         except (FailedPrecondition, NotFound):  # another container has it by --volumes-from; or just removed
             continue
         except PlugrunError as error:
@@ -183,7 +185,7 @@ def settle(engine: Engine, name: str) -> None:
     if lock is None:
         return
     try:
-        _clean(engine, name)
+        _clean(engine, name, forget=True)  # nobody wants it
         path.unlink(missing_ok=True)
     finally:
         os.close(lock)
@@ -222,32 +224,44 @@ def _make(engine: Engine, volume: Volume, driver: StorageDriver, fill: Callable[
 
 
 def _clean(engine: Engine, name: str, *, forget: bool = False) -> None:
-    """Remove what there is of a volume that is not ready. The caller holds its lock.
-
-    :param forget: whether to leave the snapshot alone if its driver is not installed.
-    """
+    """Remove what there is of a volume that is not ready, as :func:`_reach` says. The caller holds its lock."""
     volume = engine.volumes.left(name)
     if volume is None:
         return
-    if volume.storage in engine.plugins.storage or not forget:
+    if (driver := _reach(engine, volume, forget=forget)) is not None:
         with contextlib.suppress(NotFound):
-            opened(engine, volume).remove(volume.key)
+            driver.remove(volume.key)
     engine.volumes.forget(name)
+
+
+def _reach(engine: Engine, volume: Volume, *, forget: bool) -> StorageDriver | None:
+    """Return the storage driver that a volume is to be removed from.
+
+    :param forget: return ``None`` if it is not installed, or cannot be used and keeps nothing any more.
+    :raises Unavailable: it cannot be used.
+    """
+    try:
+        return opened(engine, volume)
+    except Unavailable:
+        from plugrun.used_storage import keeps_nothing  # not where all is well
+
+        if forget and (volume.storage not in engine.plugins.storage or keeps_nothing(engine, volume.storage)):
+            return None
+        raise
 
 
 def _same(volume: Volume, storage: str | None, options: Mapping[str, str]) -> Volume:
     if storage not in {None, volume.storage}:
-        raise AlreadyExists(
-            f"there is a volume {volume.name} already, in storage driver {volume.storage!r} and not {storage!r}",
-            hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
-        )
-    if options and dict(options) != dict(volume.options):
+        otherwise = f"in storage driver {volume.storage!r} and not {storage!r}"
+    elif options and dict(options) != dict(volume.options):
         has = ", ".join(f"{key}={value}" for key, value in volume.options.items()) or "none"
-        raise AlreadyExists(
-            f"there is a volume {volume.name} already, with other options: {has}",
-            hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
-        )
-    return volume
+        otherwise = f"with other options: {has}"
+    else:
+        return volume
+    raise AlreadyExists(
+        f"there is a volume {volume.name} already, {otherwise}",
+        hint=f"choose another name, or remove it: plugrun volume rm {volume.name}",
+    )
 
 
 @contextlib.contextmanager

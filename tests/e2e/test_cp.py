@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import sqlite3
@@ -274,6 +275,15 @@ def test_archives_both_ways(plugrun, box, here):
             assert (found.getmember("f").uid, found.getmember("f").gid) == owner
     for bad in ("web:/no", "web:/tmp/d/f"):
         assert plugrun("cp", "-", bad, input=archive).code == 1
+
+
+def test_nothing_is_no_archive_but_one_of_nothing_is(plugrun, box):
+    for nothing in (b"", gzip.compress(b"")):
+        refused = plugrun("cp", "-", "web:/tmp", input=nothing)
+        assert (refused.code, refused.stderr.count("\n")) == (1, 1)
+        assert "standard input is empty, which is no archive; pipe one into it" in refused.stderr
+    for archive in (bytes(1024), gzip.compress(bytes(10240))):
+        assert plugrun("cp", "-", "web:/tmp", input=archive).ok().stderr == ""
 
 
 def test_from_one_container_to_another_in_two_steps(plugrun, busybox, here):

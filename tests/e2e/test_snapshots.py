@@ -126,6 +126,18 @@ def test_snapshots_are_listed_and_inspected(web, storage, plugrun):
     assert plugrun("snapshot", "ls", "-q").ok().stdout == ""
 
 
+def test_a_clone_says_which_volumes_it_shares_that_nobody_named(storage, plugrun, busybox):
+    options = ("--storage", storage, "--net", "none")
+    plugrun("create", "--name", "db", *options, "-v", "data:/data", "-v", "/a", "-v", "/b", busybox, "true").ok()
+    plugrun("create", "--name", "web", *options, "-v", "data:/data", busybox, "true").ok()
+    found = json.loads(plugrun("inspect", "-f", "{{json .Mounts}}", "db").ok().line)
+    at = {mount["Destination"]: mount["Name"] for mount in found}
+    said = plugrun("clone", "db", "copy").ok().stderr
+    assert f"container copy shares /a (volume {at['/a']}), /b (volume {at['/b']}) with db" in said
+    assert said.count("\n") == 1
+    assert plugrun("clone", "web", "other").ok().stderr == ""
+
+
 def test_a_clone_is_like_its_source_and_goes_its_own_way(web, storage, plugrun, engine):
     plugrun("clone", "web", "branch").ok()
     plugrun("clone", "--start", "--snapshot", "good", "web", "past").ok()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -112,7 +114,7 @@ def test_a_pool_grows_while_a_container_runs_in_it(plugrun, root, driver, pool):
     assert pool.stat().st_size == 2 * SIZE
     assert shown(plugrun, driver)["Size"] >= before + SIZE * 0.9
     assert plugrun("exec", "box", "true").code == 0
-    refused(plugrun("storage", "resize", driver, str(SIZE)), "cannot shrink", driver)
+    refused(plugrun("storage", "resize", driver, str(SIZE)), "of 839MB, and a pool cannot shrink to 419MB", driver)
     refused(plugrun("storage", "resize", driver, "1000000g"), "does not fit", "free")
     refused(plugrun("storage", "resize", driver, "huge"), "'huge' is not a size")
     assert pool.stat().st_size == 2 * SIZE
@@ -142,9 +144,13 @@ def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, ro
     for force in ((), ("--force",)):
         result = plugrun("storage", "rm", *force, driver)
         assert result.code == 1
-        assert "holds container box" in result.stderr
+        assert "holds 1 container (box)" in result.stderr
     assert pool.exists()
-    plugrun("rm", "box").ok()
+    for number in range(6):
+        plugrun("create", "--name", f"box{number}", "--storage", driver, "--net", "none", "busybox", "true").ok()
+    several = "holds 7 containers (box, box0, box1, box2, box3, 2 more); remove them first"
+    refused(plugrun("storage", "rm", driver), several)
+    plugrun("rm", "box", *(f"box{number}" for number in range(6))).ok()
     plugrun("storage", "rm", driver).ok()
     assert not pool.exists()
     assert not mounts.is_mount_point(state(root, driver))
@@ -153,12 +159,9 @@ def test_a_pool_is_removed_with_its_layers_but_never_with_containers(plugrun, ro
 
 
 def test_a_pool_with_a_volume_stays(plugrun, root, driver, pool):
-    import sqlite3
-
-    with sqlite3.connect(root / "state.db") as connection:
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
         connection.execute("INSERT INTO volumes VALUES ('data', 'volume-0', ?, 1, '{}')", (driver,))
-    connection.close()
-    assert "holds volume data" in plugrun("storage", "rm", driver).stderr
+    assert "holds 1 volume (data)" in plugrun("storage", "rm", driver).stderr
     assert pool.exists()
 
 
@@ -179,11 +182,46 @@ def test_a_pool_file_that_is_gone(plugrun, root, driver, pool):
     gone = f"the pool file {pool} of storage driver {driver} is gone"
     assert gone in shown(plugrun, driver)["Problem"]
     assert gone in plugrun("plugin", "ls").stdout
-    refused(plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"), gone, "put it back")
+    refused(
+        plugrun("run", "--storage", driver, "--net", "none", "busybox", "true"),
+        gone,
+        f"put it back, or give it up with all that was in it: plugrun storage rm --force {driver}",
+    )
     assert os.listdir(state(root, driver)) == []  # nothing lands below the mount point
-    assert "is gone, and with it container box" in plugrun("storage", "rm", driver).stderr
+    assert "is gone, and with it 1 container (box)" in plugrun("storage", "rm", driver).stderr
     (root / "away").rename(pool)
     plugrun("start", "-a", "box").ok()
+
+
+def test_a_mounted_pool_whose_file_was_moved_or_deleted(plugrun, root, driver, pool):
+    assert shown(plugrun, driver)["Problem"] is None
+    pool.rename(root / "away")
+    assert f"was moved to {root / 'away'}; move it back" in plugrun("storage", "ls").ok().stdout
+    (root / "away").rename(pool)
+    assert shown(plugrun, driver)["Problem"] is None
+    pool.unlink()
+    for command in (("storage", "ls"), ("plugin", "ls"), ("doctor",)):
+        said = plugrun(*command).stdout
+        assert f"the pool file {pool} of storage driver {driver} was deleted, and all in it is lost as soon as" in said
+        assert f"plugrun storage rm --force {driver}" in said
+    pool.touch()  # another one in its place is not it
+    assert "was deleted" in shown(plugrun, driver)["Problem"]
+    plugrun("run", "--rm", "--storage", driver, "--net", "none", "busybox", "true").ok()  # to save what there is
+
+
+def test_the_table_counts_all_that_keeps_a_pool_from_going(plugrun, root, driver, pool):
+    at = ("--storage", driver, "--net", "none")
+    plugrun("create", "--name", "box", *at, "-v", "data:/data", "-v", "/anonymous", "busybox", "true").ok()
+    clones = "clone" in load().storage[driver].spec.supports
+    if clones:
+        plugrun("snapshot", "create", "box").ok()
+    found = shown(plugrun, driver)
+    assert (found["Containers"], found["Snapshots"], found["Volumes"]) == (1, int(clones), 2)
+    table = plugrun("storage", "ls").ok().stdout
+    assert str(3 + clones) in next(line for line in table.splitlines() if line.startswith(driver)).split()
+    assert all(len(line) <= 80 for line in table.splitlines() if line.startswith((driver, "DRIVER")))
+    template = "{{.Driver}} {{.Containers}} {{.Snapshots}} {{.Volumes}}"
+    assert f"{driver} 1 {int(clones)} 2\n" in plugrun("storage", "ls", "--format", template).ok().stdout
 
 
 def test_a_lost_pool_is_given_up_by_force_only(plugrun, root, driver, pool):
@@ -194,6 +232,68 @@ def test_a_lost_pool_is_given_up_by_force_only(plugrun, root, driver, pool):
     plugrun("storage", "rm", "--force", driver).ok()
     plugrun("storage", "create", driver, "--size", str(SIZE)).ok()
     plugrun("rm", "box").ok()
+
+
+@pytest.fixture
+def given_up(plugrun, root, driver, pool):
+    """A pool was lost, and given up, with the container ``box``, its snapshot and its two volumes in it."""
+    at = ("--storage", driver, "--net", "none")
+    plugrun("create", "--name", "box", *at, "-v", "data:/data", "-v", "/anonymous", "busybox", "true").ok()
+    if "clone" in load().storage[driver].spec.supports:
+        plugrun("snapshot", "create", "box", "before").ok()
+    forget_mount(root, driver)
+    pool.unlink()
+    lost = plugrun("rm", "-f", "box")
+    assert (lost.code, lost.stderr.count("\n")) == (1, 1)
+    assert "Created" in plugrun("ps", "-a").ok().stdout  # as it was
+    plugrun("storage", "rm", "--force", driver).ok()
+
+
+def test_what_was_in_a_pool_that_was_given_up_can_be_removed(plugrun, root, given_up):
+    assert plugrun("rm", "-f", "-v", "box").ok().stderr == ""
+    assert plugrun("ps", "-aq").ok().stdout == ""
+    assert plugrun("volume", "ls", "-q").ok().stdout == "data\n"
+    assert plugrun("volume", "rm", "-f", "data").ok().stderr == ""
+    assert plugrun("volume", "ls", "-q").ok().stdout == ""
+    assert rows(root) == []
+
+
+def test_what_is_lost_is_not_removed_by_mistake(plugrun, root, driver, given_up):
+    if load().storage[driver].reason(root / "storage" / driver) is None:
+        pytest.skip("the driver works without a pool")
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        connection.execute("DELETE FROM snapshots")  # which would be the reason
+    refused(plugrun("rm", "box"), "cannot be used here", "; if what it kept is lost for good: plugrun rm ")
+    refused(plugrun("volume", "rm", "data"), "cannot be used here")
+    assert "Created" in plugrun("ps", "-a").ok().stdout
+    assert "data" in plugrun("volume", "ls").ok().stdout
+
+
+@pytest.mark.parametrize("status", ["creating", "removing"])
+def test_what_was_half_made_in_a_pool_that_was_given_up_goes_by_itself(plugrun, root, given_up, status):
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        query = "UPDATE containers SET status = ?, record = json_set(record, '$.status', ?)"
+        connection.execute(query, (status, status))
+        connection.execute("UPDATE volumes SET ready = 0")
+        connection.execute("UPDATE snapshots SET ready = 0")
+    assert plugrun("create", "--name", "other", "--net", "none", "busybox", "true").ok().stderr == ""
+    assert plugrun("ps", "-a").ok().stdout.count("\n") == 2
+    plugrun("rm", "other").ok()
+    assert rows(root) == []
+
+
+def test_a_key_that_nothing_needs_in_a_pool_that_was_given_up_is_forgotten(plugrun, root, given_up):
+    with closing(sqlite3.connect(root / "state.db")) as connection, connection:
+        connection.execute("UPDATE snapshots SET ready = 0")
+    assert plugrun("create", "--name", "other", "--net", "none", "busybox", "true").ok().stderr == ""
+    assert len(rows(root)) == 4  # two containers and two volumes
+
+
+def rows(root: Path) -> list[str]:
+    """Return what is recorded of containers, snapshots and volumes."""
+    with closing(sqlite3.connect(root / "state.db")) as connection:
+        query = "SELECT id FROM containers UNION SELECT key FROM snapshots UNION SELECT name FROM volumes"
+        return [row[0] for row in connection.execute(query)]
 
 
 def test_a_file_with_something_else_in_it(plugrun, root, driver, pool):
@@ -237,8 +337,8 @@ def test_bad_input_to_create(plugrun, root, driver, tmp_path):
 
     refused(create(), "--size is missing")
     refused(create("--size", "some"), "'some' is not a size")
-    refused(create("--size", "1m"), "too small")
-    refused(create("--size", "1000000g"), "does not fit", "free")
+    refused(create("--size", "1m"), "a pool of 1.05MB is too small")
+    refused(create("--size", "1000000g"), "a pool of 1.07PB does not fit", "B free")
     refused(create("--size", "400m", "--file", str(tmp_path / "no" / "x.img")), "there is no directory")
     taken = tmp_path / "taken"
     taken.write_text("mine")
@@ -252,9 +352,16 @@ def test_bad_input_to_create(plugrun, root, driver, tmp_path):
 
 def test_a_second_pool_and_drivers_without(plugrun, driver, pool):
     refused(plugrun("storage", "create", driver, "--size", "400m"), "has a pool", "storage resize")
-    refused(plugrun("storage", "create", "never", "--size", "400m"), "no storage driver 'never'")
-    assert "no storage driver 'never'" in plugrun("storage", "inspect", "never").stderr
-    assert "has no pool" in plugrun("storage", "rm", "never").stderr
+    known = f"no storage driver 'never' is installed; installed: {', '.join(sorted({driver, 'overlay'}))}"
+    for command in (
+        ("create", "never", "--size", "400m"),
+        ("inspect", "never"),
+        ("rm", "never"),
+        ("resize", "never", "1g"),
+    ):
+        refused(plugrun("storage", *command), known)
+    other = next(name for name in DRIVERS if name != driver)
+    refused(plugrun("storage", "rm", other), f"storage driver {other!r} has no pool")
 
 
 def test_what_a_driver_keeps_is_not_covered(plugrun, root, driver, file_system, busybox_archive):

@@ -113,6 +113,15 @@ def test_the_same_name_otherwise_is_refused(engine, storage):
         assert "there is a volume data already" in result.stderr
 
 
+def test_the_driver_of_docker_is_whichever_is_the_default(engine, storage):
+    engine("volume", "create", "--driver", "local", "data").ok()
+    engine("volume", "create", "-d", "local", "data").ok()
+    engine("run", "--rm", "--volume-driver", "local", "-v", "more:/x", "busybox", "true").ok()
+    engine("run", "--rm", "--mount", "type=volume,src=most,dst=/x,volume-driver=local", "busybox", "true").ok()
+    assert [inspect(engine, name, ".Driver") for name in ("data", "more", "most")] == [storage] * 3
+    assert "no storage driver 'nfs' is installed" in engine("volume", "create", "-d", "nfs", "other").stderr
+
+
 def test_prune_takes_anonymous_ones_that_nobody_uses(engine):
     engine("volume", "create", "named").ok()
     unused = engine("volume", "create").ok().line
@@ -287,7 +296,13 @@ def test_the_file_system_of_an_image(engine, plugrun, tmp_path):
     part = engine("run", "--rm", "--mount", f"{mount},image-subpath=tool", "busybox", "ls", "/y").ok()
     assert part.stdout == "file\n"
     engine("create", "--name", "web", "--mount", mount, "busybox").ok()
-    engine("rmi", "evil").ok()
+    for command in (("rmi", "evil"), ("rmi", inspect(engine, "evil", ".Id"))):
+        used = engine(*command)
+        assert (used.code, used.stderr.count("\n")) == (1, 1)
+        assert "is in use by container web; remove them first, or use --force" in used.stderr
+    engine("image", "prune", "-a", "-f").ok()
+    engine("start", "-a", "web").ok()
+    engine("rmi", "-f", "evil").ok()
     gone = engine("start", "web")
     assert gone.code == 1
     assert "image evil, which container web mounts at /y, is gone" in gone.stderr
@@ -298,6 +313,15 @@ def test_a_tmpfs_by_mount(engine):
     script = "stat -c %a /y; df -k /y | tail -1"
     shown = engine("run", "--rm", "--mount", mount, "busybox", "sh", "-c", script).ok().stdout.split()
     assert shown[:3] == ["700", "tmpfs", "1024"]
+
+
+def test_a_tmpfs_that_cannot_be_is_refused_before_anything_is_made(engine):
+    for option in ("bogus", "size=x"):
+        refused = engine("run", "-v", "data:/x", "--tmpfs", f"/y:{option}", "busybox", "true")
+        assert (refused.code, refused.stderr.count("\n")) == (125, 1)
+        assert refused.stderr.startswith(f"plugrun: --tmpfs '/y:{option}'")
+    assert names(engine) == []
+    assert engine("ps", "-aq").ok().stdout == ""
 
 
 def test_a_missing_host_directory_is_made_by_volume_and_not_by_mount(engine, tmp_path):
@@ -346,6 +370,11 @@ def test_inspect_shows_every_mount_as_docker_does(engine, storage):
         "Mode": "ro", "RW": False, "Propagation": "", "Driver": storage,
     }  # fmt: skip
     assert (tmpfs["Type"], tmpfs["Destination"], tmpfs["RW"]) == ("tmpfs", "/z", True)
+    assert inspect(engine, "web", ".HostConfig.Binds") == ["/etc:/y:rslave", "data:/x:ro"]
+    engine("create", "--name", "db", "-v", "data:/x", "-v", "more:/y:ro,nocopy", "-v", "/etc:/z", "busybox").ok()
+    assert inspect(engine, "db", ".HostConfig.Binds") == ["/etc:/z", "data:/x", "more:/y:ro,nocopy"]
+    engine("create", "--name", "bare", "-v", "/anonymous", "busybox").ok()
+    assert inspect(engine, "bare", ".HostConfig.Binds") is None
 
 
 @pytest.mark.parametrize("place", ["/proc", "/sys", "/dev", "/proc/self", "/sys/kernel"])

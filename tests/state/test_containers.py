@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from plugrun.container import BindMount, ContainerConfig, ContainerRecord, Resources, Security, Status
+from plugrun.container import BindMount, ContainerConfig, ContainerRecord, ImageMount, Resources, Security, Status
 from plugrun.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
 from plugrun.state.codec import decode, encode
 from plugrun.state.containers import ContainerStore
@@ -123,6 +123,16 @@ def test_images_in_use(store):
     store.add(record(1))
     assert store.using_image(record().config.image_id) == ["web1"]
     assert store.using_image("sha256:" + "0" * 64) == []
+    assert store.images_in_use() == {record().config.image_id: 1}
+
+
+def test_an_image_that_is_mounted_is_in_use(store):
+    other, own = "sha256:" + "b" * 64, record().config.image_id
+    mounted = (ImageMount("tool", other, "/x"), ImageMount("tool", other, "/y"), ImageMount("busybox", own, "/z"))
+    store.add(record(2, config=record().config._replace(images=mounted)))
+    store.add(record(1, config=record().config._replace(images=mounted[:1])))
+    assert store.using_image(other) == store.using_image(own) == ["web1", "web2"]
+    assert store.images_in_use() == {own: 2, other: 2}
 
 
 def test_a_failed_transaction_leaves_nothing(store):

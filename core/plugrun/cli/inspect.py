@@ -141,7 +141,7 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         ],
         "GraphDriver": {"Name": record.storage, "Data": {"Snapshot": record.snapshot}},
         "Runtime": record.runtime,
-        "HostConfig": _host_config(record),
+        "HostConfig": _host_config(opened, record),
         "Mounts": _mounts(opened, record.config),
         "Config": _config(record.config),
         "NetworkSettings": {
@@ -159,9 +159,10 @@ def _mounts(opened: Engine, config: ContainerConfig) -> list[dict[str, Any]]:
     return list(mounts(opened, config))
 
 
-def _host_config(record: ContainerRecord) -> dict[str, Any]:
+def _host_config(opened: Engine, record: ContainerRecord) -> dict[str, Any]:
     config, limits, security = record.config, record.config.resources, record.config.security
     return {
+        "Binds": _binds(opened, config),
         "NetworkMode": record.network + (f":{record.network_target}" if record.network_target else ""),
         "AutoRemove": config.auto_remove,
         "Memory": limits.memory or 0,
@@ -178,6 +179,15 @@ def _host_config(record: ContainerRecord) -> dict[str, Any]:
         "StorageOpt": _storage_options(record),
         "Ulimits": [{"Name": name, "Soft": soft, "Hard": hard} for name, (soft, hard) in config.ulimits.items()],
     }
+
+
+def _binds(opened: Engine, config: ContainerConfig) -> list[str] | None:
+    """Return what is mounted as ``--volume`` would say it; as in Docker, ``null`` for nothing."""
+    if not (config.binds or config.volumes):
+        return None
+    from plugrun.cli.volume_details import binds
+
+    return list(binds(opened, config)) or None
 
 
 def _storage_options(record: ContainerRecord) -> dict[str, str]:

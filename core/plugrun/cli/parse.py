@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -14,6 +15,22 @@ from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 T = TypeVar("T")
 
 _MOST_TASKS = 2**22  # the kernel's PID_MAX_LIMIT
+
+# What Docker lets through and is for a tmpfs (moby/sys/mount, flags.go; tmpfs(5)); numbers take the kernel's suffixes.
+_NUMBER = r"\d{1,12}[kmgtpe]?"
+_TMPFS_VALUES = {
+    "size": _NUMBER + r"|\d{1,3}%",
+    "mode": r"0?[0-7]{1,4}",
+    "uid": r"\d{1,10}",
+    "gid": r"\d{1,10}",
+    "nr_inodes": _NUMBER,
+    "nr_blocks": _NUMBER,
+    "mpol": r"[a-z0-9:=,-]+",
+}
+_TMPFS_FLAGS = (
+    "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync mand nomand atime noatime diratime nodiratime"
+    " relatime norelatime strictatime nostrictatime"
+)
 
 
 def optional(parse: Callable[[str], T], value: str | None) -> T | None:
@@ -77,8 +94,23 @@ def workdir(value: str | None) -> str | None:
 
 
 def tmpfs(text: str) -> tuple[str, str]:
-    """Read ``--tmpfs TARGET[:OPTIONS]``."""
+    """Read ``--tmpfs TARGET[:OPTIONS]``.
+
+    :raises InvalidArgument: an option is unknown, or its value makes no sense to a tmpfs.
+    """
     target, _, options = text.partition(":")
+    for option in filter(None, options.split(",")):
+        name, equals, value = option.partition("=")
+        if equals and name in _TMPFS_VALUES:
+            if not re.fullmatch(_TMPFS_VALUES[name], value, re.IGNORECASE | re.ASCII):
+                raise InvalidArgument(
+                    f"--tmpfs {text!r}: {value!r} is no {name}", hint="write e.g. size=64m,mode=1777,uid=1000"
+                )
+        elif option not in _TMPFS_FLAGS.split():
+            raise InvalidArgument(
+                f"--tmpfs {text!r} has the unknown option {option!r}",
+                hint=f"use {', '.join(f'{key}=…' for key in _TMPFS_VALUES)}, ro, exec, suid, dev, noatime",
+            )
     return place(text, target), options
 
 

@@ -21,7 +21,7 @@ _COLUMNS = {
     "Size": "SIZE",
     "Used": "USED",
     "Available": "AVAIL",
-    "Containers": "CONTAINERS",
+    "Items": "ITEMS",
     "Where": "WHERE",
     "State": "STATE",
 }
@@ -80,7 +80,10 @@ def rm(
 
 
 def ls(common: Globals, format_: _Format = None) -> None:
-    """List the storage drivers: where each keeps its layers and containers, and how much room there is."""
+    """List the storage drivers: where each keeps what it has, how much room there is, and for how many items.
+
+    Items are containers, their snapshots, and volumes; JSON and templates have each.
+    """
     from plugrun import storage_places
 
     with engine(common, changes=False) as opened:
@@ -119,9 +122,20 @@ def _row(place: Place) -> dict[str, Any]:
         "Used": _size(place.used),
         "Available": _size(place.available),
         "Containers": str(place.containers),
-        "Where": f"pool {place.pool}" if place.pool else f"{place.type} at {place.mount_point}",
+        "Snapshots": str(place.snapshots),
+        "Volumes": str(place.volumes),
+        "Items": str(place.containers + place.snapshots + place.volumes),
+        "Where": _where(place),
         "State": place.problem or ("usable" if place.mounted else "usable, not mounted yet"),
     }
+
+
+def _where(place: Place) -> str:
+    """Say in few words where a driver keeps things; of a pool's file only what the user chose."""
+    if place.pool is None:
+        return f"{place.type} at {place.mount_point}"
+    usual = place.state_dir.parent.parent / "pools"
+    return "pool" if place.pool.parent == usual else f"pool {place.pool}"
 
 
 def _details(place: Place) -> dict[str, Any]:
@@ -137,6 +151,8 @@ def _details(place: Place) -> dict[str, Any]:
         "Used": place.used,
         "Available": place.available,
         "Containers": place.containers,
+        "Snapshots": place.snapshots,
+        "Volumes": place.volumes,
         "Supports": list(place.supports),
         "Problem": place.problem,
     }

@@ -12,7 +12,6 @@ from plugrun import terminal
 
 # C0, DEL, C1, and the characters that reorder text: names and labels come from strangers (terminal escapes).
 _UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _GAP = "   "
 _NARROW = 24  # columns in which a sentence is no pleasure to read
 _AGES = ((31_536_000, "year"), (2_592_000, "month"), (604_800, "week"), (86_400, "day"), (3600, "hour"), (60, "minute"))
@@ -32,11 +31,10 @@ def say(line: str) -> None:
 
 
 def size(number: int) -> str:
-    """Return a number of bytes as Docker shows it: decimal units, three significant digits."""
-    value, unit = float(number), 0
-    while value >= 1000 and unit < len(_UNITS) - 1:
-        value, unit = value / 1000, unit + 1
-    return f"{value:.3g}{_UNITS[unit]}"
+    """Return a number of bytes as messages have it, see :func:`plugrun.sizes.shown`."""
+    from plugrun import sizes  # not for every command
+
+    return sizes.shown(number)
 
 
 def age(seconds: float) -> str:

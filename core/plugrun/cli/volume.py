@@ -40,8 +40,7 @@ def create(
     if name is not None:
         volumes.check_name(name)
     with engine(common) as opened:
-        default = None if storage else common.storage
-        made = volumes.create(opened, name, storage=storage, default=default, options=options, labels=labels)
+        made = volumes.create(opened, name, storage=storage, default=common.storage, options=options, labels=labels)
     text.say(made.name)
 
 
@@ -81,7 +80,7 @@ def rm(
     common: Globals,
     names: Annotated[list[str], argument("VOLUME...")],
     force: Annotated[
-        bool, option("--force", "-f", help="Do not mind what is gone: the volume, or its driver.")
+        bool, option("--force", "-f", help="Do not mind what is gone: the volume, its driver, its pool.")
     ] = False,
 ) -> int:
     """Remove volumes and all that is in them; one that a container uses stays."""

@@ -47,6 +47,19 @@ def mounts(opened: Engine, config: ContainerConfig) -> Iterator[dict[str, Any]]:
         yield _mount("tmpfs", "", destination, writable="ro" not in options.split(","), mode=options)
 
 
+def binds(opened: Engine, config: ContainerConfig) -> Iterator[str]:
+    """Yield host paths and named volumes that a container has mounted, as ``--volume`` takes them."""
+    for bind in config.binds:
+        modes = ["ro"] * bind.read_only + [bind.propagation] * (bind.propagation != "rprivate")
+        yield ":".join([bind.source, bind.destination, *([",".join(modes)] if modes else ())])
+    for mount in config.volumes:
+        volume = opened.volumes.get(mount.name)
+        if mount.subpath or (volume and volume.anonymous):
+            continue
+        modes = ["ro"] * mount.read_only + ["nocopy"] * mount.nocopy
+        yield ":".join([mount.name, mount.destination, *([",".join(modes)] if modes else ())])
+
+
 def _mount(
     kind: str, source: str, destination: str, *, writable: bool, propagation: str = "", mode: str = ""
 ) -> dict[str, Any]:

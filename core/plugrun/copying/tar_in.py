@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from plugrun.copying.data import write_at
 from plugrun.copying.item import Item
+from plugrun.errors import InvalidArgument
 from plugrun.images.compression import Compression, decompress, detect_in
 from plugrun.images.entry import Entry, EntryType, refuse
 from plugrun.images.tar import read_entries
@@ -23,11 +24,15 @@ _WHAT = "the archive"
 def read(descriptor: int) -> Generator[Item]:
     """Yield the members of an archive, gzip, zstd or xz compressed or not, and read to its end.
 
-    :raises InvalidArgument: it is malformed, truncated, beyond the limits, or has a name with ``..``.
+    :raises InvalidArgument: it is empty, malformed, truncated, beyond the limits, or has a name with ``..``.
     """
     with io.BufferedReader(io.FileIO(descriptor, closefd=False), _CHUNK) as raw:
         compression = detect_in(raw, _WHAT)
         stream = raw if compression is Compression.NONE else decompress(raw, compression, _WHAT)
+        if not stream.peek(1):
+            raise InvalidArgument(
+                "standard input is empty, which is no archive", hint="pipe one into it: tar -c FILE | plugrun cp - …"
+            )
         for entry in read_entries(stream):
             yield _item(entry)
 

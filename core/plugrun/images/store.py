@@ -134,7 +134,7 @@ class ImageStore:
         """Take a name from an image, and delete the image when it was the last; by id, delete it with all names.
 
         :param force: also when it has several names (by id), or containers.
-        :param in_use: tells which containers are made from an image id.
+        :param in_use: tells which containers are made from an image id, or mount it.
         :raises NotFound: there is no such image.
         :raises FailedPrecondition: it needs ``force``.
         """
@@ -154,7 +154,7 @@ class ImageStore:
             if deleted and not force and (users := in_use(image_id)):
                 raise FailedPrecondition(
                     f"image {name} is in use by container{'s' * (len(users) > 1)} {', '.join(users)}",
-                    hint="remove them first, or use --force; they go on working without the image",
+                    hint="remove them first, or use --force: those that only mount it will not start then",
                 )
             left = [item for item in entries if item not in victims]
             from plugrun.images import garbage

@@ -56,7 +56,22 @@ def clone(
             record.status = Status.CREATED
             engine.containers.update(record)
     engine.notify(Event.CREATED, record)
+    _warn_of_shared(engine, source, record)
     return record, pause
+
+
+def _warn_of_shared(engine: Engine, source: ContainerRecord, record: ContainerRecord) -> None:
+    """Name the volumes that two containers now write to and that nobody meant to be shared: they have no name."""
+    shared = []
+    for mount in record.config.volumes:
+        volume = engine.volumes.get(mount.name)
+        if volume is not None and volume.anonymous:
+            shared.append(f"{mount.destination} (volume {mount.name})")
+    if shared:
+        engine.warn(
+            f"container {record.name} shares {', '.join(shared)} with {source.name}, whose volumes are not copied; "
+            "'plugrun volume clone' copies one"
+        )
 
 
 def _branch(source: ContainerRecord, name: str) -> ContainerRecord:

@@ -62,8 +62,11 @@ def _remove_key(engine: Engine, saved: Saved) -> None:
             path.unlink(missing_ok=True)
         elif any(one.key == saved.key and not one.ready for one in engine.snapshots.keys(record.id)):
             from plugrun.lifecycle import behind, keys
+            from plugrun.used_storage import keeps_nothing
 
-            if not behind.is_at_work(engine, saved):
+            if keeps_nothing(engine, saved.storage):  # its pool was given up
+                engine.snapshots.forget(saved.key)
+            elif not behind.is_at_work(engine, saved):
                 keys.discard(engine, record, saved)
     except Exception as error:  # noqa: BLE001 - as above
         engine.warn(f"something of container {saved.container_id[:12]} is left that nothing needs: {error}")
@@ -82,7 +85,7 @@ def _settle_volume(engine: Engine, name: str) -> None:
 
 def _settle(engine: Engine, record: ContainerRecord) -> None:
     if record.status in {Status.CREATING, Status.REMOVING}:
-        remove_locked(engine, record)
+        remove_locked(engine, record, forget=True)  # nobody wants it
     elif record.status in {Status.STARTING, Status.RUNNING}:
         end_locked(engine, record)
         if record.config.auto_remove:

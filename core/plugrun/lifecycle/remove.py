@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from typing import TYPE_CHECKING
 
 from plugrun.container import ContainerRecord, Status
-from plugrun.errors import FailedPrecondition, NotFound
+from plugrun.errors import FailedPrecondition, NotFound, PlugrunError, Unavailable
 from plugrun.lifecycle.end import end_locked, stop
 from plugrun.lifecycle.state import is_running
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
 def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volumes: bool = False) -> None:
     """Remove a container.
 
-    :param force: kill it first if it runs, and remove its snapshots with it.
+    :param force: kill it first if it runs, remove its snapshots with it, and do not mind that its storage is lost.
     :param volumes: remove the volumes too that nobody named and only it uses.
     :raises FailedPrecondition: it runs or has snapshots, and ``force`` was not given.
+    :raises Unavailable: its storage driver cannot be used; the container stays as it was.
     """
     if force and is_running(record):
         stop(engine, record, 0, signal.SIGKILL)
@@ -34,7 +36,7 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volu
             _refuse_snapshots(engine, current)
         if current is not None:
             current.volumes_too |= volumes
-            remove_locked(engine, current)
+            remove_locked(engine, current, forget=force)
 
 
 def _refuse_snapshots(engine: Engine, record: ContainerRecord) -> None:
@@ -47,29 +49,37 @@ def _refuse_snapshots(engine: Engine, record: ContainerRecord) -> None:
         )
 
 
-def remove_locked(engine: Engine, record: ContainerRecord) -> None:
-    """Remove a container that does not run, and its snapshots. The caller holds its lock. What is missing is fine."""
+def remove_locked(engine: Engine, record: ContainerRecord, *, forget: bool = False) -> None:
+    """Remove a container that does not run, and its snapshots. The caller holds its lock. What is missing is fine.
+
+    :param forget: leave alone what was in a storage driver that keeps nothing any more, as after its pool was given up.
+    :raises Unavailable: a storage driver cannot be used; nothing has been removed.
+    """
     from plugrun.api import Event
 
     if record.status in {Status.RUNNING, Status.STARTING}:
         end_locked(engine, record)
     if record.config.auto_remove or record.status is Status.CREATING:  # nobody has seen what is half made
         record.volumes_too = True
+    saved = engine.snapshots.keys(record.id)
+    places = {record.storage, *(one.storage for one in saved)}
+    lost = {name for name in places if _is_lost(engine, record, name, forget=forget)}
     record.status = Status.REMOVING
     engine.containers.update(record)
-    for saved in engine.snapshots.keys(record.id):
-        from plugrun.lifecycle.keys import discard  # most containers have none
+    for one in saved:
+        if one.storage in lost:
+            engine.snapshots.forget(one.key)
+        else:
+            from plugrun.lifecycle.keys import discard  # most containers have none
 
-        discard(engine, record, saved)
-    try:
-        engine.storage(record.storage, record.storage_options).remove(record.snapshot)
-    except NotFound as error:
-        if record.storage not in engine.plugins.storage:
-            raise error from None  # the driver is gone, not the layer
+            discard(engine, record, one)
+    if record.storage not in lost:
+        with contextlib.suppress(NotFound):
+            engine.storage(record.storage, record.storage_options).remove(record.snapshot)
     if record.volumes_too and record.config.volumes:
         from plugrun.volumes import remove_anonymous
 
-        remove_anonymous(engine, record)
+        remove_anonymous(engine, record, force=forget)
     import shutil
 
     shutil.rmtree(engine.paths.container(record.id), ignore_errors=True)
@@ -77,3 +87,21 @@ def remove_locked(engine: Engine, record: ContainerRecord) -> None:
     for path in (engine.paths.watch(record.id), engine.paths.lock(record.id)):
         path.unlink(missing_ok=True)
     engine.notify(Event.REMOVED, record)
+
+
+def _is_lost(engine: Engine, record: ContainerRecord, storage: str, *, forget: bool) -> bool:
+    """Whether nothing is left to remove in a storage driver that a container is in, because nothing is left there.
+
+    :raises PlugrunError: the driver cannot be used, and may keep something, or ``forget`` was not given.
+    """
+    try:
+        engine.storage(storage, record.storage_options if storage == record.storage else {})
+    except PlugrunError as error:
+        from plugrun.used_storage import keeps_nothing  # not where all is well
+
+        if not keeps_nothing(engine, storage):
+            raise
+        if forget:
+            return True
+        raise Unavailable(str(error), hint=f"if what it kept is lost for good: plugrun rm -f {record.name}") from error
+    return False

@@ -14,6 +14,7 @@ from plugrun.paths import sync_directory
 from plugrun.pools import mounting, record
 from plugrun.pools.making import check_room
 from plugrun.pools.record import Pool, State
+from plugrun.sizes import shown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from plugrun.engine import Engine
     from plugrun.manager import Declared
 
-_SHOWN = 5
+_SHOWN = 5  # names of each kind
 _BLOCK = 512  # unit of st_blocks, stat(2)
 
 
@@ -34,7 +35,7 @@ def resize(engine: Engine, driver: str, size: int) -> Pool:
     :raises Unavailable: there is no room, or the pool cannot be mounted.
     """
     root = engine.paths.root
-    declared = engine.plugins.declared_storage(driver)
+    declared = engine.plugins.declared_storage(driver, root)
     place = state_dir(root, "storage", driver)
     record.need(root, driver)
     mounting.ensure(root, declared.spec, place)
@@ -43,7 +44,8 @@ def resize(engine: Engine, driver: str, size: int) -> Pool:
         info = pool.file.stat()
         if size < info.st_size:
             raise InvalidArgument(
-                f"the pool of storage driver {driver!r} has {info.st_size} bytes, and a pool cannot shrink to {size}",
+                f"the pool of storage driver {driver!r} is of {shown(info.st_size)}, "
+                f"and a pool cannot shrink to {shown(size)}",
                 hint="make a new one: remove its containers, then plugrun storage rm, plugrun storage create",
             )
         check_room(pool.file, size - info.st_blocks * _BLOCK, size)
@@ -56,11 +58,13 @@ def remove(engine: Engine, driver: str, *, force: bool = False) -> None:
 
     :param force: also one whose file is gone, though containers or volumes were in it. Those can be removed as soon
         as the driver has another place.
-    :raises NotFound: it has no pool.
+    :raises NotFound: no such driver, or it has no pool.
     :raises FailedPrecondition: containers or volumes are in it, or something has it open.
     """
     root = engine.paths.root
     place = state_dir(root, "storage", driver)
+    if record.find(root, driver) is None:
+        engine.plugins.declared_storage(driver, root)  # says what there is, if that is wrong already
     record.need(root, driver)
     engine.close_storage(driver)
     with record.locked(root, driver):
@@ -87,7 +91,7 @@ def _grow(pool: Pool, size: int, declared: Declared[Any], place: Path) -> None:
         os.truncate(pool.file, size)
         sync_directory(pool.file.parent)
     except OSError as error:
-        raise Unavailable(f"the pool file {pool.file} cannot be of {size} bytes: {error.strerror}") from error
+        raise Unavailable(f"the pool file {pool.file} cannot be of {shown(size)}: {error.strerror}") from error
     loop.enlarge(str(pool.file))
     assert declared.spec.pool is not None  # it is mounted
     try:
@@ -99,20 +103,26 @@ def _grow(pool: Pool, size: int, declared: Declared[Any], place: Path) -> None:
 
 
 def _refuse_tenants(engine: Engine, pool: Pool, *, force: bool) -> None:
-    names = engine.tenants(pool.driver)
+    tenants = engine.tenants(pool.driver)
     gone = not pool.file.exists()
-    if not names or (gone and force):
+    if not tenants or (gone and force):
         return
-    shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    who = ", ".join(_counted(kind, names) for kind, names in tenants.items())
     if gone:
         raise FailedPrecondition(
-            f"the pool file {pool.file} is gone, and with it {shown}",
+            f"the pool file {pool.file} is gone, and with it {who}",
             hint=f"put it back, or give them up: plugrun storage rm --force {pool.driver}",
         )
     raise FailedPrecondition(
-        f"the pool of storage driver {pool.driver} holds {shown}",
+        f"the pool of storage driver {pool.driver} holds {who}",
         hint="remove them first, or move them to another --storage",
     )
+
+
+def _counted(kind: str, names: list[str]) -> str:
+    """Say how many there are of a kind, and the first of them: ``2 containers (db, web)``."""
+    more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return f"{len(names)} {kind}{'' if len(names) == 1 else 's'} ({', '.join(names[:_SHOWN] + more)})"
 
 
 def _unmount(pool: Pool, place: Path) -> None:

@@ -20,6 +20,7 @@ from plugrun.errors import (
 from plugrun.paths import ensure_private, sync_directory
 from plugrun.pools import mounting, record
 from plugrun.pools.record import Pool, State
+from plugrun.sizes import shown
 from plugrun.snapshots import AT_WORK
 from plugrun.undo import Undo
 
@@ -44,7 +45,7 @@ def create(engine: Engine, driver: str, size: int, file: Path | None = None) -> 
     :raises Unavailable: there is no room, or a program or kernel feature is missing.
     """
     root = engine.paths.root
-    declared = engine.plugins.declared_storage(driver)
+    declared = engine.plugins.declared_storage(driver, root)
     pool_spec = _pool_of(declared)
     place = state_dir(root, "storage", driver)
     path = Path(os.path.abspath(file)) if file is not None else root / "pools" / f"{driver}.img"
@@ -85,7 +86,7 @@ def check_room(path: Path, more: int, size: int) -> None:
     free = disk.f_bavail * disk.f_frsize
     if more > free:
         raise Unavailable(
-            f"a pool of {size} bytes does not fit: the file system of {path.parent} has {free} bytes free",
+            f"a pool of {shown(size)} does not fit: the file system of {path.parent} has {shown(free)} free",
             hint=f"give a smaller --size, such as {max(free // 2 >> 20, 1)}m, or another disk with --file",
         )
 
@@ -117,7 +118,7 @@ def _refuse_second(root: Path, driver: str, place: Path) -> None:
 def _check_size(driver: str, size: int, smallest: int, path: Path) -> None:
     if size < smallest:
         raise InvalidArgument(
-            f"a pool of {size} bytes is too small for storage driver {driver!r}",
+            f"a pool of {shown(size)} is too small for storage driver {driver!r}",
             hint=f"it needs at least {-(-smallest // (1 << 20))}m",
         )
     if not path.parent.is_dir():
@@ -166,7 +167,7 @@ def _fill_file(path: Path, size: int, declared: Declared[Any], make: Callable[[P
     try:
         os.truncate(path, size)
     except OSError as error:
-        raise Unavailable(f"the pool file {path} cannot be of {size} bytes: {error.strerror}") from error
+        raise Unavailable(f"the pool file {path} cannot be of {shown(size)}: {error.strerror}") from error
     try:
         make(path)
     except PlugrunError:

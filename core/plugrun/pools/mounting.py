@@ -36,10 +36,16 @@ def ensure(root: Path, spec: DriverSpec[Any], state_dir: Path) -> None:
 
 
 def problem(root: Path, driver: str, state_dir: Path) -> tuple[bool, str | None]:
-    """Say of a driver whether it has a pool that waits to be mounted, and what keeps it from that; mounts nothing."""
+    """Say of a driver whether it has a pool that waits to be mounted, and what keeps it from that; mounts nothing.
+
+    So of one, too, that is mounted and will never be again, because its file is not in its place any more.
+    """
     try:
         pool = record.find(root, driver)
-        if pool is None or pool.state is not State.READY or os.path.ismount(state_dir):
+        if pool is None or pool.state is not State.READY:
+            return False, None
+        if os.path.ismount(state_dir):
+            _check_mounted(pool, state_dir)
             return False, None
         _check_file(pool)
     except PlugrunError as error:
@@ -68,7 +74,7 @@ def mount(pool: Pool, spec: DriverSpec[Any], state_dir: Path) -> None:
         raise Unavailable(
             f"the pool file {pool.file} of storage driver {pool.driver} does not mount as {spec.pool.type}: {reason}",
             hint="dmesg tells more; if it cannot be repaired, move it away and give it up: "
-            f"plugrun storage rm {pool.driver}",
+            f"plugrun storage rm --force {pool.driver}",
         ) from error
 
 
@@ -104,8 +110,23 @@ def _check_file(pool: Pool) -> None:
     if not pool.file.is_file():
         raise Unavailable(
             f"the pool file {pool.file} of storage driver {pool.driver} is gone",
-            hint=f"put it back, or give it up with all that was in it: plugrun storage rm {pool.driver}",
+            hint=f"put it back, or give it up with all that was in it: plugrun storage rm --force {pool.driver}",
         )
+
+
+def _check_mounted(pool: Pool, place: Path) -> None:
+    """Look whether a pool can be mounted again after it has been unmounted, as at the next boot."""
+    from plugrun import loop, mounts
+
+    backing = loop.backing_file(mounts.covering(place)[1])
+    what = f"the pool file {pool.file} of storage driver {pool.driver}"
+    if backing is not None and backing.endswith(" (deleted)"):
+        raise Unavailable(
+            f"{what} was deleted, and all in it is lost as soon as it is unmounted, such as by a reboot",
+            hint=f"save what you need (plugrun move, cp, commit), then: plugrun storage rm --force {pool.driver}",
+        )
+    if backing is not None and not pool.file.exists():
+        raise Unavailable(f"{what} was moved to {backing}", hint="move it back before it is unmounted")
 
 
 def _refuse_elsewhere(pool: Pool) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from plugrun.state.database import Database
 
 _HEX = r"[0-9a-f]{1,64}\Z"
+_USERS = """
+SELECT image_id AS image, name FROM containers UNION SELECT json_extract(mount.value, '$.image_id'), containers.name
+FROM containers, json_each(containers.record, '$.config.images') AS mount
+"""
 
 
 class ContainerStore:
@@ -105,13 +109,14 @@ class ContainerStore:
         return sorted(records, key=lambda record: record.created, reverse=True)
 
     def using_image(self, image_id: str) -> list[str]:
-        """Return the names of the containers made from an image."""
-        query = "SELECT name FROM containers WHERE image_id = ? ORDER BY name"
+        """Return the names of the containers made from an image, or that mount it."""
+        query = f"SELECT name FROM ({_USERS}) WHERE image = ? ORDER BY name"  # noqa: S608 - ours
         return [row[0] for row in self._database.query(query, (image_id,))]
 
     def images_in_use(self) -> dict[str, int]:
-        """Return the ids of all images that containers are made from, with the number of containers."""
-        return dict(self._database.query("SELECT image_id, count(*) FROM containers GROUP BY image_id"))
+        """Return the ids of all images that containers are made from or mount, with the number of containers."""
+        query = f"SELECT image, count(*) FROM ({_USERS}) GROUP BY image"  # noqa: S608 - ours
+        return dict(self._database.query(query))
 
     def _starting_with(self, prefix: str) -> list[ContainerRecord]:
         query = "SELECT record FROM containers WHERE id >= ? AND id < ? LIMIT 2"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -29,12 +31,19 @@ def engine(plugrun):
 
 
 @pytest.fixture
-def remover(storage, plugrun, busybox, engine, monkeypatch):
-    """The process that removes what a rollback of ``web`` has left; it waits for a byte, or for the end of the pipe."""
+def good(storage, plugrun, busybox):
+    """A container ``web`` with a snapshot ``good``."""
     plugrun("--storage", storage, "create", "--name", "web", "--net", "none", busybox, "true").ok()
     plugrun("snapshot", "create", "web", "good").ok()
+
+
+@pytest.fixture
+def remover(storage, good, engine, monkeypatch):
+    """The process that removes what a rollback of ``web`` has left; it waits for a byte, or for the end of the pipe."""
     driver = engine.storage(storage, {})
     (go_on, proceed), (told, tell) = os.pipe(), os.pipe()
+    inherited = os.dup(go_on)
+    os.set_inheritable(inherited, True)
     remove, this = driver.remove, os.getpid()
 
     def slowly(key):
@@ -48,18 +57,21 @@ def remover(storage, plugrun, busybox, engine, monkeypatch):
     monkeypatch.setattr(driver, "remove", slowly)
     rollback.rollback(engine, engine.containers.find("web"), "good")
     pid = int(os.read(told, 20))
-    found = Remover(pid, proceed)
+    found = Remover(pid, proceed, inherited)
     yield found
     found.proceed()
-    for descriptor in (go_on, told, tell):
+    for descriptor in (go_on, told, tell, inherited):
         os.close(descriptor)
 
 
 class Remover:
-    """:param proceed: the descriptor whose closing lets it remove."""
+    """:param proceed: the descriptor whose closing lets it remove.
+    :param inherited: one that whoever started the command has given it, such as flock(1) does.
+    """
 
-    def __init__(self, pid: int, proceed: int) -> None:
+    def __init__(self, pid: int, proceed: int, inherited: int) -> None:
         self.pid = pid
+        self.inherited = inherited
         self._proceed: int | None = proceed
 
     def proceed(self) -> None:
@@ -94,8 +106,9 @@ def test_it_holds_nobody_up(remover, plugrun, engine):
     assert key in engine.snapshots.known()
 
 
-def test_it_has_nothing_of_the_terminal_and_of_what_reads_the_output(remover):
-    assert {os.readlink(f"/proc/{remover.pid}/fd/{number}") for number in range(3)} == {os.devnull}
+def test_it_has_nothing_of_the_terminal_and_of_who_started_the_command(remover):
+    numbers = (0, 1, 2, remover.inherited)
+    assert {os.readlink(f"/proc/{remover.pid}/fd/{number}") for number in numbers} == {os.devnull}
     assert os.getsid(remover.pid) != os.getsid(0)
 
 
@@ -124,15 +137,36 @@ def test_the_container_can_be_removed_meanwhile(remover, plugrun, storage, engin
     assert all(info.kind is SnapshotKind.COMMITTED for info in engine.storage(storage, {}).walk())
 
 
-def test_without_room_for_a_process_it_is_removed_at_once(storage, plugrun, busybox, engine, monkeypatch):
-    plugrun("--storage", storage, "create", "--name", "web", "--net", "none", busybox, "true").ok()
-    plugrun("snapshot", "create", "web", "good").ok()
-
-    def refuse():
-        raise BlockingIOError("no more processes")
-
-    monkeypatch.setattr(os, "fork", refuse)
+def rolled_back_at_once(engine):
     rollback.rollback(engine, engine.containers.find("web"), "good")
     assert left(engine) == locks(engine) == []
     with trees.own(engine, engine.containers.find("web")) as root:
         assert root.is_dir()
+
+
+def test_without_room_for_a_process_it_is_removed_at_once(good, engine, monkeypatch):
+    def refuse():
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    rolled_back_at_once(engine)
+
+
+def test_beside_other_threads_it_is_removed_at_once(good, engine, monkeypatch):
+    monkeypatch.setattr(os, "fork", lambda: pytest.fail("a lock that a thread holds now would be held for ever"))
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        rolled_back_at_once(engine)
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_whoever_starts_the_command_may_ignore_the_end_of_processes(good, plugrun):
+    subprocess.run(
+        plugrun.argv("rollback", "web", "good"),
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        check=True,
+    )

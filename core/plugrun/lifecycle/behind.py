@@ -6,7 +6,10 @@ to delete as many files of an overlay. None of that is needed for the container 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -33,9 +36,8 @@ def discard(engine: Engine, record: ContainerRecord, saved: Saved, container_loc
     lock = locks.try_acquire(path)
     assert lock is not None, "nobody else knows that it is to go"
     driver = storage_of(engine, record, saved.storage)
-    try:
-        pid = os.fork()
-    except OSError:  # no room for another process
+    pid = _fork()
+    if pid is None:
         os.close(lock)
         path.unlink(missing_ok=True)
         discard_old(engine, record, saved)
@@ -43,7 +45,8 @@ def discard(engine: Engine, record: ContainerRecord, saved: Saved, container_loc
     if pid == 0:
         _remove_and_exit(driver, saved.key, path, container_lock)
     os.close(lock)  # the process has inherited it
-    os.waitpid(pid, 0)
+    with contextlib.suppress(ChildProcessError):  # it has ended, and whoever started us ignores SIGCHLD
+        os.waitpid(pid, 0)
 
 
 def is_at_work(engine: Engine, saved: Saved) -> bool:
@@ -57,18 +60,36 @@ def is_at_work(engine: Engine, saved: Saved) -> bool:
     return False
 
 
+def _fork() -> int | None:
+    """Fork, unless there is no room for a process, or other threads may hold locks which it would wait for in vain."""
+    if threading.active_count() > 1:
+        return None
+    try:
+        return os.fork()
+    except OSError:
+        return None
+
+
 def _remove_and_exit(driver: StorageDriver, key: str, lock: Path, container_lock: int) -> NoReturn:
     """Remove a key in a grandchild, which the caller need not wait for, and end."""
     try:
+        os.close(container_lock)
         if os.fork() == 0:
             os.setsid()  # neither Ctrl-C nor the end of the terminal is meant for it
-            os.close(container_lock)
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in (0, 1, 2):  # who reads the command's output sees its end
-                os.dup2(null, descriptor)
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            for descriptor in list(_inherited()):
+                os.dup2(null, descriptor)  # who reads the command's output sees its end, and flock(1) lets go
             try:
                 driver.remove(key)
             finally:
                 lock.unlink(missing_ok=True)
     finally:
         os._exit(0)  # the next command tells what went wrong, if it still does
+
+
+def _inherited() -> Iterator[int]:
+    """Yield the descriptors that the command was started with; what Python opens, programs do not inherit."""
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # the one of this list
+            if os.get_inheritable(descriptor):
+                yield descriptor

@@ -193,6 +193,21 @@ def test_a_pool_file_that_is_gone(plugrun, root, driver, pool):
     plugrun("start", "-a", "box").ok()
 
 
+def test_a_container_that_ends_while_its_pool_is_gone_is_removed_once_that_is_back(plugrun, root, driver, pool):
+    run = ("run", "-d", "--rm", "--name", "box", "--storage", driver, "--net", "none", "-v", "/anonymous")
+    plugrun(*run, "busybox", "sleep", "1000").ok()
+    pool.rename(root / "away")
+    forget_mount(root, driver)
+    assert "is gone" in plugrun("stop", "-t", "0", "box").stderr
+    other = ("--storage", "overlay", "--net", "none", "busybox", "true")
+    if driver != "overlay":
+        assert "container box is left removing" in plugrun("create", "--name", "one", *other).ok().stderr
+    (root / "away").rename(pool)
+    assert plugrun("create", "--name", "two", *other).ok().stderr == ""
+    assert "box" not in plugrun("ps", "-a", "--format", "{{.Names}}").ok().stdout.split()
+    assert plugrun("volume", "ls", "-q").ok().stdout == ""
+
+
 def test_a_mounted_pool_whose_file_was_moved_or_deleted(plugrun, root, driver, pool):
     assert shown(plugrun, driver)["Problem"] is None
     pool.rename(root / "away")

@@ -41,7 +41,7 @@ def clean_up(engine: Engine, container_id: str) -> int:
 
     :return: the exit code.
     """
-    from plugrun.lifecycle.remove import remove_locked
+    from plugrun.lifecycle.remove import remove_ended
 
     if engine.containers.get(container_id) is not None:
         with engine.locked(container_id):
@@ -51,7 +51,7 @@ def clean_up(engine: Engine, container_id: str) -> int:
                     raise FailedPrecondition(f"container {record.name} is running")
                 end_locked(engine, record)
                 if record.config.auto_remove:
-                    remove_locked(engine, record)
+                    remove_ended(engine, record)
     return _exit_code_of(engine, container_id)
 
 

@@ -13,7 +13,7 @@ from plugrun import locks
 from plugrun.container import ContainerRecord, Status
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.pause import let_go, mark_of
-from plugrun.lifecycle.remove import remove_locked
+from plugrun.lifecycle.remove import remove_ended, remove_locked
 from plugrun.lifecycle.state import is_running
 
 if TYPE_CHECKING:
@@ -89,4 +89,4 @@ def _settle(engine: Engine, record: ContainerRecord) -> None:
     elif record.status in {Status.STARTING, Status.RUNNING}:
         end_locked(engine, record)
         if record.config.auto_remove:
-            remove_locked(engine, record)
+            remove_ended(engine, record)

@@ -49,6 +49,16 @@ def _refuse_snapshots(engine: Engine, record: ContainerRecord) -> None:
         )
 
 
+def remove_ended(engine: Engine, record: ContainerRecord) -> None:
+    """Remove a container that was made to be removed when it ends. The caller holds its lock.
+
+    :post: if its storage cannot be used now, its status has a later command remove it.
+    """
+    record.status = Status.REMOVING
+    engine.containers.update(record)
+    remove_locked(engine, record)
+
+
 def remove_locked(engine: Engine, record: ContainerRecord, *, forget: bool = False) -> None:
     """Remove a container that does not run, and its snapshots. The caller holds its lock. What is missing is fine.
 

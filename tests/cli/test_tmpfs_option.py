@@ -10,6 +10,7 @@ from plugrun.errors import InvalidArgument
 TAKEN = """
 ,size=64m size=50%,ro mode=1777,uid=1000,gid=5 mode=0700 nr_inodes=1k,nr_blocks=10 mpol=bind:0-1 rw,exec,suid,dev
 noexec,nosuid,nodev noatime,nodiratime strictatime sync,dirsync size=1G,,ro,
+rw,noexec,nosuid,size=65536k tmpcopyup,size=1m
 """
 SENSELESS = """
 size= size=x size=-1 size=1mb size=1.5g size=\u0663 size=99999999999999999999 mode=9 mode=17777 mode=u+x uid=bob gid=-1
@@ -18,7 +19,7 @@ nr_inodes=many
 
 
 @pytest.mark.parametrize("options", ["", *TAKEN.split()])
-def test_what_docker_takes(options):
+def test_what_docker_and_podman_take(options):
     assert parse.tmpfs(f"/x:{options}") == ("/x", options)
 
 

@@ -315,6 +315,12 @@ def test_a_tmpfs_by_mount(engine):
     assert shown[:3] == ["700", "tmpfs", "1024"]
 
 
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+def test_a_tmpfs_may_begin_with_what_the_image_has_there(engine, runtime):
+    shown = engine("--runtime", runtime, "run", "--rm", "--tmpfs", "/etc:tmpcopyup", "busybox", "ls", "/etc").ok()
+    assert "passwd" in shown.stdout.split()
+
+
 def test_a_tmpfs_that_cannot_be_is_refused_before_anything_is_made(engine):
     for option in ("bogus", "size=x"):
         refused = engine("run", "-v", "data:/x", "--tmpfs", f"/y:{option}", "busybox", "true")

@@ -30,6 +30,7 @@ _TMPFS_VALUES = {
 _TMPFS_FLAGS = (
     "defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync mand nomand atime noatime diratime nodiratime"
     " relatime norelatime strictatime nostrictatime"
+    " tmpcopyup"  # podman's: the runtime puts into it what the image has there
 )
 
 
@@ -109,7 +110,7 @@ def tmpfs(text: str) -> tuple[str, str]:
         elif option not in _TMPFS_FLAGS.split():
             raise InvalidArgument(
                 f"--tmpfs {text!r} has the unknown option {option!r}",
-                hint=f"use {', '.join(f'{key}=…' for key in _TMPFS_VALUES)}, ro, exec, suid, dev, noatime",
+                hint=f"use {', '.join(f'{key}=…' for key in _TMPFS_VALUES)}, ro, exec, suid, dev, noatime, tmpcopyup",
             )
     return place(text, target), options
 

@@ -125,7 +125,7 @@ class Engine:
         containers = sorted(record.name for record in self.containers.all() if record.storage == storage)
         found = {"container": containers}
         for kind in ("snapshot", "volume"):
-            query = f"SELECT name FROM {kind}s WHERE storage = ? ORDER BY name"  # noqa: S608 - ours
+            query = f"SELECT name FROM {kind}s WHERE storage = ? AND ready ORDER BY name"  # noqa: S608 - ours
             found[kind] = [name for (name,) in self._database.query(query, (storage,))]
         return {kind: names for kind, names in found.items() if names}
 

@@ -106,6 +106,10 @@ def test_it_holds_nobody_up(remover, plugrun, engine):
     assert key in engine.snapshots.known()
 
 
+def test_what_it_removes_is_none_of_the_users_things(remover, storage, engine):
+    assert engine.tenants(storage) == {"container": ["web"], "snapshot": ["good"]}
+
+
 def test_it_has_nothing_of_the_terminal_and_of_who_started_the_command(remover):
     numbers = (0, 1, 2, remover.inherited)
     assert {os.readlink(f"/proc/{remover.pid}/fd/{number}") for number in numbers} == {os.devnull}

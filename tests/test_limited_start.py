@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from pathlib import Path
 
@@ -11,12 +10,10 @@ import pytest
 from kit_runs import in_memory
 from limited_copies import RoomyCopies
 from plain_copies import ACTIVE
-from plugrun.engine import Engine
 from plugrun.errors import Unavailable
 from plugrun.lifecycle import trees
 from plugrun.lifecycle.start import start
 from plugrun.mounts import is_mount_point
-from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -47,12 +44,6 @@ class Recorded(RoomyCopies):
 
     def note(self, what: str) -> None:
         self.asked.append((what, is_mount_point(str(self.root))))
-
-
-@pytest.fixture
-def engine(plugrun):
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as opened:
-        yield opened
 
 
 @pytest.fixture

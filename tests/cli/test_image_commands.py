@@ -14,8 +14,6 @@ import pytest
 from images import archives
 from images.archives import Parts
 from plugrun import disk
-from plugrun.engine import Engine
-from plugrun.paths import Paths
 from terminals import Terminal, until
 
 pytestmark = pytest.mark.root
@@ -374,7 +372,7 @@ def test_layers_of_an_image_that_was_removed_by_force_stay_in_use(plugrun, busyb
 
 def test_only_what_is_asked_for_is_measured(plugrun, busybox, app):
     plugrun("create", "--name", "web", "--net", "none", busybox).ok()
-    opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    opened = plugrun.engine()
     try:
         images = {image.id: image for image in opened.images.list()}
         found = disk.measure(opened, only=[images[app.id]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -13,21 +12,12 @@ from pathlib import Path
 import pytest
 
 from plugrun.api import SnapshotKind
-from plugrun.engine import Engine
 from plugrun.lifecycle import rollback, trees
 from plugrun.lifecycle.reconcile import reconcile
-from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
 PATIENCE = 30.0
-
-
-@pytest.fixture
-def engine(plugrun):
-    """The same engine, in this process."""
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.tools import needs_podman, needs_umoci
-from plugrun.engine import Engine
 from plugrun.lifecycle import trees
-from plugrun.paths import Paths
 from trees import differences, survey
 
 pytestmark = pytest.mark.root
@@ -44,7 +42,7 @@ def until(condition):
 
 def tree_of(plugrun, name):
     """Survey a container's root file system on the host."""
-    engine = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    engine = plugrun.engine()
     try:
         record = engine.containers.find(name)
         with engine.locked(record.id), trees.own(engine, record) as tree:

@@ -11,9 +11,7 @@ import pytest
 
 from fixtures.tools import needs_podman
 from plugrun import mounts, processes
-from plugrun.engine import Engine
 from plugrun.lifecycle import trees
-from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -90,7 +88,7 @@ def test_podman_shows_the_same(ran, plugrun, podman, busybox_archive):
 def test_the_tree_of_one_that_died_just_now_is_not_mounted_twice(storage, plugrun, busybox):
     """Its monitor died as well, so nobody has cleaned up; two mounts of one upper directory would be undefined."""
     plugrun("--storage", storage, "run", "-d", "--name", "web", "--net", "none", busybox, "sleep", "1000").ok()
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as engine:
+    with contextlib.closing(plugrun.engine()) as engine:
         record = engine.containers.find("web")
         for pid, start in ((record.monitor_pid, record.monitor_start), (record.pid, record.pid_start)):
             os.kill(pid, signal.SIGKILL)

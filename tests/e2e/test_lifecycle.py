@@ -9,11 +9,9 @@ import threading
 
 import pytest
 
-from plugrun.engine import Engine
 from plugrun.errors import FailedPrecondition
 from plugrun.lifecycle import end
 from plugrun.lifecycle.remove import remove
-from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -93,7 +91,7 @@ def test_wait_answers_for_every_container_that_does_not_run(plugrun, busybox):
 
 def test_rm_does_not_believe_what_was_true_a_moment_ago(plugrun, busybox):
     plugrun("create", "--name", "web", busybox, "sleep", "1000").ok()
-    engine = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    engine = plugrun.engine()
     record = engine.containers.find("web")
     plugrun("start", "web").ok()
     with pytest.raises(FailedPrecondition, match="web is running"):
@@ -104,7 +102,7 @@ def test_rm_does_not_believe_what_was_true_a_moment_ago(plugrun, busybox):
 
 def test_stop_is_content_with_what_has_just_ended_by_itself(plugrun, busybox, monkeypatch):
     plugrun("run", "-d", "--name", "web", busybox, "sleep", "1000").ok()
-    engine = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    engine = plugrun.engine()
     record = engine.containers.find("web")
     plugrun("kill", "web").ok()
     plugrun("wait", "web").ok()

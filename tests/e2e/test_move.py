@@ -13,13 +13,11 @@ import pytest
 
 import trees as survey
 from plugrun.api import SnapshotKind
-from plugrun.engine import Engine
 from plugrun.errors import PlugrunError, Unavailable
 from plugrun.lifecycle import carry, move, snapshot, trees
 from plugrun.lifecycle.reconcile import reconcile
 from plugrun.manager import load
 from plugrun.names import SNAPSHOT_KEY
-from plugrun.paths import Paths
 from plugrun.reclaim import free_layers
 from plugrun.testing.processes import run_together
 
@@ -35,16 +33,6 @@ def ways(request, private_root, file_system):
     """The driver that a container is in, and another one, both on a file system that both can use."""
     file_system("btrfs", private_root.root)
     return request.param
-
-
-@pytest.fixture
-def engine(plugrun):
-    with contextlib.closing(fresh(plugrun)) as opened:
-        yield opened
-
-
-def fresh(plugrun):
-    return Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
 
 
 @pytest.fixture
@@ -232,12 +220,12 @@ def test_killed_while_moving(web, ways, plugrun, engine, kill):
 
     def carry_over(number):
         kill(number)
-        with contextlib.closing(fresh(plugrun)) as opened:
+        with contextlib.closing(plugrun.engine()) as opened:
             move.move(opened, opened.containers.find("web"), ways[1])
 
     while True:
         killed = run_together([lambda number=number: carry_over(number)]) == ["killed"]
-        with contextlib.closing(fresh(plugrun)) as opened:
+        with contextlib.closing(plugrun.engine()) as opened:
             reconcile(opened)
             record = opened.containers.find("web")
             seen.append(record.storage)

@@ -9,9 +9,7 @@ import re
 import pytest
 
 from plugrun import mounts
-from plugrun.engine import Engine
 from plugrun.manager import load
-from plugrun.paths import Paths
 
 pytestmark = pytest.mark.root
 
@@ -120,7 +118,7 @@ def test_a_limit_goes_along_with_a_move(plugrun, limited, size):
     other = next(name for name in DRIVERS if name != limited)
     script = "n=60; [ -e /again ] || n=5; touch /again; dd if=/dev/zero of=/f bs=1M count=$n && sync"
     plugrun("run", "--name", "box", "--net", "none", "--storage", other, "busybox", "sh", "-c", script).ok()
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as engine:
+    with contextlib.closing(plugrun.engine()) as engine:
         record = engine.containers.find("box")
         record.config = record.config._replace(storage_size=size)
         engine.containers.update(record)

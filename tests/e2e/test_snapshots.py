@@ -15,13 +15,11 @@ import pytest
 
 from plugrun import processes
 from plugrun.api import SnapshotKind
-from plugrun.engine import Engine
 from plugrun.errors import PlugrunError, Unavailable
 from plugrun.lifecycle import clone, keys, pause, rollback, snapshot, trees
 from plugrun.lifecycle.reconcile import reconcile
 from plugrun.lifecycle.remove import remove
 from plugrun.lifecycle.state import is_running
-from plugrun.paths import Paths
 from plugrun.reclaim import free_layers
 from plugrun.testing.processes import killed_before, run_together
 
@@ -42,13 +40,6 @@ while :; do
     [ $n = 5 ] && echo ready
 done
 """
-
-
-@pytest.fixture
-def engine(plugrun):
-    """The same engine, in this process."""
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as opened:
-        yield opened
 
 
 @pytest.fixture
@@ -352,7 +343,7 @@ def test_one_that_was_held_by_a_killed_command_can_be_ended(storage, plugrun, bu
 @contextlib.contextmanager
 def fresh(plugrun):
     """An engine as another process has it, for the one that is about to be killed."""
-    with contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))) as opened:
+    with contextlib.closing(plugrun.engine()) as opened:
         yield opened
 
 

@@ -13,9 +13,7 @@ import trees
 from images import archives, nasty
 from images.layers import directory, layer
 from images.sparse_files import old_sparse
-from plugrun.engine import Engine
 from plugrun.lifecycle.create import unpacked
-from plugrun.paths import Paths
 from plugrun.testing import mounted
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(not shutil.which("umoci"), reason="umoci is not installed")]
@@ -100,7 +98,7 @@ def root_of_container(plugrun, storage, image):
 
 
 def opened(plugrun):
-    return contextlib.closing(Engine(Paths(plugrun.roots.root, plugrun.roots.run_root)))
+    return contextlib.closing(plugrun.engine())
 
 
 @pytest.mark.parametrize("image", EXPECTED)

@@ -12,10 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from plugrun.engine import Engine
 from plugrun.lifecycle import trees, volume_mounts
 from plugrun.manager import load
-from plugrun.paths import Paths
 from plugrun.rootfd import RootDir
 from security import images
 
@@ -452,7 +450,7 @@ def test_what_a_stopped_container_has_mounted_can_be_reached(engine, plugrun):
         mounts += ["--mount", part]
     mounts += ["--mount", "type=image,src=busybox,dst=/image,image-subpath=etc", "--tmpfs", "/tmp"]
     engine("create", "--name", "web", *mounts, "busybox", "true").ok()
-    opened = Engine(Paths(plugrun.roots.root, plugrun.roots.run_root))
+    opened = plugrun.engine()
     record = opened.containers.find("web")
     with (
         opened.locked(record.id),

@@ -160,13 +160,14 @@ def prune(engine: Engine, unwanted: Callable[[Volume], bool]) -> tuple[list[str]
     :param unwanted: which of them.
     :return: the names of those removed, and the bytes that they occupied.
     """
-    removed, size = [], 0
-    used = engine.volumes.users()
+    removed, size, used = [], 0, engine.volumes.users()
     for volume in engine.volumes.all():
         if volume.name in used or not unwanted(volume):
             continue
         try:
-            occupied = opened(engine, volume).usage(volume.key).size
+            driver, occupied = opened(engine, volume), 0
+            with contextlib.suppress(NotFound):  # its files are gone, with a pool that was given up
+                occupied = driver.usage(volume.key).size
             remove(engine, volume.name)
         except (FailedPrecondition, NotFound):  # used, or removed, since
             continue

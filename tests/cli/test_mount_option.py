@@ -120,6 +120,23 @@ def test_volumes():
     assert relative == [f"{os.getcwd()}/nosuch"]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"volume": ["data"]}, "--volume 'data': the place in the container 'data' is not absolute"),
+        ({"tmpfs": ["data:ro"]}, "--tmpfs 'data:ro': the place in the container 'data' is not absolute"),
+        ({"mount": ["dst=data"]}, "--mount 'dst=data': the place in the container 'data' is not absolute"),
+        ({"volume": ["data:/"]}, "--volume 'data:/': the container's root cannot be mounted over"),
+        ({"volume": ["data:/x:ro,rw"]}, "--volume 'data:/x:ro,rw' has both ro and rw"),
+        ({"volume": ["/etc:/x:slave,ro,shared"]}, "--volume '/etc:/x:slave,ro,shared' has both shared and slave"),
+    ],
+)
+def test_what_is_said_of_a_wrong_place_or_mode(options, said):
+    with pytest.raises(InvalidArgument) as caught:
+        add(**options)
+    assert str(caught.value) == said
+
+
 def test_a_driver_that_a_mount_names_goes_before_that_of_all_volumes():
     found = add(mount=["src=data,dst=/x,volume-driver=overlay"], driver="btrfs")
     assert [one.storage for one in found.volumes] == ["overlay"]

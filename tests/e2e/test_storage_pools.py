@@ -115,7 +115,7 @@ def test_a_pool_grows_while_a_container_runs_in_it(plugrun, root, driver, pool):
     assert shown(plugrun, driver)["Size"] >= before + SIZE * 0.9
     assert plugrun("exec", "box", "true").code == 0
     refused(plugrun("storage", "resize", driver, str(SIZE)), "of 839MB, and a pool cannot shrink to 419MB", driver)
-    refused(plugrun("storage", "resize", driver, "1000000g"), "does not fit", "free")
+    refused(plugrun("storage", "resize", driver, "1000000g"), "does not fit", "free; give a smaller SIZE, or make room")
     refused(plugrun("storage", "resize", driver, "huge"), "'huge' is not a size")
     assert pool.stat().st_size == 2 * SIZE
 

@@ -100,7 +100,7 @@ GROUPS: Mapping[str, Group] = {
         },
     ),
     "storage": Group(
-        "Say where storage drivers keep things.",
+        "See where storage drivers keep things, and manage their pools.",
         {
             "create": Entry("storage:create"),
             "ls": Entry("storage:ls"),

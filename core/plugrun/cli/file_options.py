@@ -85,9 +85,9 @@ def _volume(text: str) -> HostPath | VolumeRequest:
             f"--volume {text!r} is not [SOURCE:]TARGET[:OPTIONS]", hint="a path with a ':' in it needs --mount"
         )
     if len(parts) == 1:
-        return VolumeRequest(VolumeMount("", parse.place(f"--volume {text}", parts[0])))
+        return VolumeRequest(VolumeMount("", parse.place(f"--volume {text!r}", parts[0])))
     source, target, *modes = parts
-    place = parse.place(f"--volume {text}", target)
+    place = parse.place(f"--volume {text!r}", target)
     if source.startswith(("/", ".", "~")):
         real = os.path.realpath(os.path.expanduser(source))
         read_only, propagation, _ = _modes(text, modes[0].split(",") if modes else [])
@@ -103,6 +103,11 @@ def _volume(text: str) -> HostPath | VolumeRequest:
 
 def _modes(text: str, modes: Sequence[str]) -> tuple[bool, str, bool]:
     """Return whether it is read-only, its propagation if it says, and whether nothing is copied into it."""
+    for choice in (("ro", "rw"), PROPAGATION):
+        if len(found := set(modes).intersection(choice)) > 1:
+            raise InvalidArgument(
+                f"--volume {text!r} has both {' and '.join(sorted(found))}", hint="choose one of them"
+            )
     read_only, propagation, nocopy = False, "", False
     for mode in modes:
         if mode in PROPAGATION:

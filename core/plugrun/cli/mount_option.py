@@ -66,7 +66,7 @@ class _Mount:
                 raise self._wrong(f"has {name!r}, which is not for type={kind}", "leave it out, or give its own type")
         if "target" not in self._values:
             raise self._wrong("has no target", "add target=/PLACE/IN/THE/CONTAINER")
-        made: Wanted = getattr(self, f"_{kind}")(parsing.place(f"--mount {self.text}", self._values["target"]))
+        made: Wanted = getattr(self, f"_{kind}")(parsing.place(f"--mount {self.text!r}", self._values["target"]))
         return made
 
     def _bind(self, place: str) -> Wanted:

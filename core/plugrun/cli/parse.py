@@ -112,22 +112,22 @@ def tmpfs(text: str) -> tuple[str, str]:
                 f"--tmpfs {text!r} has the unknown option {option!r}",
                 hint=f"use {', '.join(f'{key}=…' for key in _TMPFS_VALUES)}, ro, exec, suid, dev, noatime, tmpcopyup",
             )
-    return place(text, target), options
+    return place(f"--tmpfs {text!r}", target), options
 
 
 def place(text: str, target: str) -> str:
     """Return a place in the container, normalized.
 
-    :param text: the option it is from, for messages.
+    :param text: the option it is from, for messages, its value quoted.
     :raises InvalidArgument: it is not absolute, or the root.
     """
     if not target.startswith("/") or "\0" in target:
         raise InvalidArgument(
-            f"{text!r}: the place in the container {target!r} is not absolute", hint="begin it with '/'"
+            f"{text}: the place in the container {target!r} is not absolute", hint="begin it with '/'"
         )
     normal = posixpath.normpath(target)
     if normal.lstrip("/") == "":
-        raise InvalidArgument(f"{text!r}: the container's root cannot be mounted over")
+        raise InvalidArgument(f"{text}: the container's root cannot be mounted over")
     return normal
 
 

@@ -23,7 +23,7 @@ _ALL = "This will remove all volumes not used by at least one container"
 
 def create(
     common: Globals,
-    name: Annotated[str | None, argument("NAME")] = None,
+    name: Annotated[str | None, argument("[NAME]")] = None,
     storage: Annotated[str | None, option("--storage", "--driver", "-d", help="Storage driver.", metavar="DRIVER")] = (
         None
     ),
@@ -33,7 +33,10 @@ def create(
     ] = None,
     label: Annotated[list[str] | None, option("--label", help="Label of the volume.", metavar="KEY=VALUE")] = None,
 ) -> None:
-    """Make a volume; print its name. One that is there already is fine if it is as asked for."""
+    """Make a volume; print its name. One that is there already is fine if it is as asked for.
+
+    Without a name it is an anonymous one, which prune takes.
+    """
     for value in (name, opt or [], label or []):
         parse.check_text(value)
     options, labels = parse.driver_options(opt or [], "--opt"), parse.labels(label or [])

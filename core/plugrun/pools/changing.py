@@ -48,7 +48,8 @@ def resize(engine: Engine, driver: str, size: int) -> Pool:
                 f"and a pool cannot shrink to {shown(size)}",
                 hint="make a new one: remove its containers, then plugrun storage rm, plugrun storage create",
             )
-        check_room(pool.file, size - info.st_blocks * _BLOCK, size)
+        hint = "give a smaller SIZE, or make room there first"
+        check_room(pool.file, size - info.st_blocks * _BLOCK, size, hint)
         _grow(pool, size, declared, place)
     return pool
 

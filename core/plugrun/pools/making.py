@@ -74,12 +74,13 @@ def create(engine: Engine, driver: str, size: int, file: Path | None = None) -> 
     return ready
 
 
-def check_room(path: Path, more: int, size: int) -> None:
+def check_room(path: Path, more: int, size: int, hint: str = "") -> None:
     """Refuse a pool that its file system could not hold when full.
 
     :param path: the pool's file, or where it shall be; its directory exists.
     :param more: bytes that it may come to occupy beyond what it does now.
     :param size: bytes, for the message.
+    :param hint: what to do if they are not free, where that is not to make it smaller or elsewhere.
     :raises Unavailable: they are not free.
     """
     disk = os.statvfs(path.parent)
@@ -87,7 +88,7 @@ def check_room(path: Path, more: int, size: int) -> None:
     if more > free:
         raise Unavailable(
             f"a pool of {shown(size)} does not fit: the file system of {path.parent} has {shown(free)} free",
-            hint=f"give a smaller --size, such as {max(free // 2 >> 20, 1)}m, or another disk with --file",
+            hint=hint or f"give a smaller --size, such as {max(free // 2 >> 20, 1)}m, or another disk with --file",
         )
 
 

@@ -284,6 +284,27 @@ def test_what_is_lost_is_not_removed_by_mistake(plugrun, root, driver, given_up)
     assert "data" in plugrun("volume", "ls").ok().stdout
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "start box",
+        "diff box",
+        "commit box image",
+        "cp box:/bin .",
+        "export -o /dev/null box",
+        "clone box new",
+        "clone --snapshot before box new",
+        "rollback box before",
+        "snapshot create box more",
+    ],
+)
+def test_commands_say_that_what_they_need_was_given_up(plugrun, driver, given_up, command):
+    plugrun("storage", "create", driver, "--size", str(SIZE)).ok()
+    said = f"what container box has written is not in storage driver {driver!r} any more"
+    refused(plugrun(*command.split()), said, "plugrun rm -f box")
+    assert plugrun("ps", "-a").ok().stdout.count("\n") == 2
+
+
 @pytest.mark.parametrize("status", ["creating", "removing"])
 def test_what_was_half_made_in_a_pool_that_was_given_up_goes_by_itself(plugrun, root, given_up, status):
     with closing(sqlite3.connect(root / "state.db")) as connection, connection:

@@ -49,7 +49,8 @@ def clone(
             ensure_private(engine.paths.container(record.id))
             pause = Pause()
             if saved is not None:
-                driver.clone(record.snapshot, saved.key)
+                with keys.kept(source):
+                    driver.clone(record.snapshot, saved.key)
             else:
                 pause = copy_now(engine, source, driver, record.snapshot)
             quota.apply(driver, record.snapshot, record.config.storage_size)

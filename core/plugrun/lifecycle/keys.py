@@ -31,6 +31,26 @@ def current(engine: Engine, record: ContainerRecord) -> ContainerRecord:
     return found
 
 
+@contextlib.contextmanager
+def kept(record: ContainerRecord) -> Iterator[None]:
+    """Have a block use a container's snapshots, and say in the user's words if they are not there.
+
+    :raises NotFound: the driver knows no such snapshot, as after its pool was given up.
+    """
+    try:
+        yield
+    except NotFound as error:
+        raise lost(record) from error
+
+
+def lost(record: ContainerRecord) -> NotFound:
+    """Return the error of a container whose driver knows nothing of it."""
+    return NotFound(
+        f"what container {record.name} has written is not in storage driver {record.storage!r} any more",
+        hint=f"remove what is left of it: plugrun rm -f {record.name}",
+    )
+
+
 def storage_of(engine: Engine, record: ContainerRecord, name: str) -> StorageDriver:
     """Return a storage driver that has, or may have, something of a container."""
     return engine.storage(name, record.storage_options if name == record.storage else {})

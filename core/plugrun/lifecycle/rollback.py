@@ -42,7 +42,8 @@ def rollback(engine: Engine, record: ContainerRecord, name: str, *, stop: bool =
         old = passing(record.snapshot, record.id, record.storage)
         new = passing(names.snapshot_key(record.id), record.id, record.storage)
         with keys.noted(engine, record, new):
-            driver.clone(new.key, saved.key)
+            with keys.kept(record):
+                driver.clone(new.key, saved.key)
             quota.apply(driver, new.key, record.config.storage_size)
             record.snapshot = new.key
             engine.snapshots.switch(record, [(old, new)])

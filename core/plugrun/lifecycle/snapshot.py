@@ -64,7 +64,8 @@ def copy_now(engine: Engine, record: ContainerRecord, driver: SupportsClone, key
     rootfs = str(engine.paths.rootfs(record.id))
     try:
         if not is_running(record):
-            driver.clone(key, record.snapshot)
+            with keys.kept(record):
+                driver.clone(key, record.snapshot)
             return Pause()
         linux.syncfs(rootfs)
         with paused(engine, record) as pause:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from plugrun import mounts, namespaces, processes
-from plugrun.errors import FailedPrecondition
+from plugrun.errors import FailedPrecondition, NotFound
 from plugrun.lifecycle.watch import exit_command
 from plugrun.paths import ensure_private
 
@@ -98,7 +98,13 @@ class Rootfs:
     def acquire(self, at: Starting) -> None:
         """Mount what the driver says; then limit it anew, as a full one may have got room to be mounted."""
         driver = at.engine.storage(at.record.storage, at.record.storage_options)
-        mounts.mount_all(driver.mounts(at.record.snapshot), str(at.engine.paths.rootfs(at.record.id)))
+        try:
+            found = driver.mounts(at.record.snapshot)
+        except NotFound as error:
+            from plugrun.lifecycle.keys import lost
+
+            raise lost(at.record) from error
+        mounts.mount_all(found, str(at.engine.paths.rootfs(at.record.id)))
         if at.record.config.storage_size is not None:
             from plugrun import quota
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from plugrun import mounts
 from plugrun.container import Status
 from plugrun.errors import NotFound, Unavailable
+from plugrun.lifecycle import keys
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.snapshots import STAGING_PREFIX, at_work
@@ -38,7 +39,9 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     if record.status in {Status.RUNNING, Status.STARTING}:
         end_locked(engine, record)  # before its monitor has: its tree may be mounted still
     driver = engine.storage(record.storage, record.storage_options)
-    with mounted(engine, driver.mounts(record.snapshot)) as point:
+    with keys.kept(record):
+        found = driver.mounts(record.snapshot)
+    with mounted(engine, found) as point:
         if record.config.storage_size is not None:
             from plugrun import quota
 
@@ -51,7 +54,9 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
 def parent(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     """Have the tree that a container began as, that of its image, mounted read-only for a block."""
     driver = engine.storage(record.storage, record.storage_options)
-    with viewed(engine, record, driver.stat(record.snapshot).parent) as point:
+    with keys.kept(record):
+        name = driver.stat(record.snapshot).parent
+    with viewed(engine, record, name) as point:
         yield point
 
 

@@ -134,8 +134,14 @@ STARTING = {
     "negative user": (["--user", "-1"], ["user '-1' is neither a name nor a number"]),
     "huge user": (["--user", "9" * 20], ["is out of range"]),
     "unknown group": (["--user", "0:nosuch"], ["no group 'nosuch'"]),
-    "file over a directory": (["-v", "/etc/passwd:/etc"], ["'/etc'", "Is a directory"]),
-    "directory over a file": (["-v", "/etc:/etc/passwd"], ["'/etc/passwd'", "Not a directory"]),
+    "file over a directory": (
+        ["-v", "/etc/passwd:/etc"],
+        ["'/etc'", "Is a directory", "a file can only be mounted on a file"],
+    ),
+    "directory over a file": (
+        ["-v", "/etc:/etc/passwd"],
+        ["'/etc/passwd'", "Not a directory", "a directory can only be mounted on a directory"],
+    ),
     "tmpfs over a file": (["--tmpfs", "/etc/passwd"], ["'/etc/passwd'", "Not a directory"]),
     "tmpfs option": (["--tmpfs", "/x:size=x"], ["--tmpfs '/x:size=x': 'x' is no size"]),
     "tmpfs option that only the kernel knows to be wrong": (["--tmpfs", "/x:mpol=no"], ["mount `tmpfs`"]),

@@ -77,7 +77,7 @@ class _Places:
         if place in self._taken:
             raise InvalidArgument(f"two mounts go to the same place {place!r}", hint="leave one of them out")
         if self._is_of_image(place):
-            _make(self._root, place, directory=directory)
+            self._make_point(place, directory=directory)
         self._taken.append(place)
         return place
 
@@ -107,6 +107,15 @@ class _Places:
         if self._is_of_image(place):
             _make(self._root, place, directory=True)
         return place
+
+    def _make_point(self, place: str, *, directory: bool) -> None:
+        try:
+            _make(self._root, place, directory=directory)
+        except InvalidArgument as error:
+            kind = "directory" if directory else "file"
+            raise InvalidArgument(
+                str(error), hint=f"a {kind} can only be mounted on a {kind}, or where nothing is yet"
+            ) from error
 
     def _resolve(self, path: str) -> str:
         return self._root.resolve(path, covered=(*_KERNEL, *self._taken))

@@ -22,7 +22,7 @@ from images.layers import directory, file, hardlink, layer, snapshot, symlink, x
 from plain_copies import DirStorage
 from plugrun import locks, mounts, snapshots, unneeded
 from plugrun.api import NotFound, SnapshotKind
-from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument
+from plugrun.errors import DriverError, FailedPrecondition, InvalidArgument, Unavailable
 from plugrun.images import layout
 from plugrun.images.store import ImageStore
 from plugrun.testing import mounted
@@ -321,6 +321,31 @@ def test_an_interrupt_stops_the_layers_that_are_being_unpacked(store, add, overl
     with pytest.raises(KeyboardInterrupt):
         unpack(store, image, overlay, **places, progress=interrupt)
     assert held[0].pieces <= 2 + (1 << 20) // 65536  # the megabyte that was asked for, of eight
+    nothing_staged(overlay, places)
+
+
+@pytest.mark.root
+def test_an_interrupt_stops_layers_of_which_not_all_are_begun(store, add, overlay, places, monkeypatch):
+    add("i:1", BASE, archives.layer({"file": b"x"}))
+    image, given_up, submit = store.resolve("i:1"), threading.Event(), ThreadPoolExecutor.submit
+
+    class Waiting(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            given_up.wait(30)
+            raise Unavailable("given up")
+
+    def interrupted(*arguments):
+        submit(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "open_layer", lambda layer: io.BufferedReader(Waiting()))
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        unpack(store, image, overlay, **places, give_up=given_up.set)
+    assert given_up.is_set()
     nothing_staged(overlay, places)
 
 

@@ -180,29 +180,29 @@ def _unpack_aside(
             staged[name] = STAGING_PREFIX + name
             _forget(driver, staged[name])
             places[name] = driver.layer_dir(staged[name])
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+        try:
             largest_first = sorted(missing, key=lambda step: -step[2].size)  # so that none is left running alone
             jobs = {
                 name: pool.submit(_fill, source, layer, places[name], Whiteouts.OVERLAY, stop)
                 for name, _, layer in largest_first
             }
-            try:
-                for done, step in enumerate(missing, 1):
-                    name, parent, _ = step
-                    implied = waiting.result(jobs[name])
-                    if parent is None or not implied or _inherit(driver, places[name], step, implied, mounted):
-                        driver.commit_layer(name, staged[name], parent)
-                        del staged[name]
-                    else:  # rare: a second time, one after the other
-                        _forget(driver, staged.pop(name))
-                        _unpack_onto_parent(source, driver, step, mounted)
-                    _tell(progress, done, len(missing))
-            except BaseException:
-                stop.set()  # an interrupt comes to this thread only, and waits for the others
-                give_up()
-                raise
-            finally:
-                pool.shutdown(cancel_futures=True)
+            for done, step in enumerate(missing, 1):
+                name, parent, _ = step
+                implied = waiting.result(jobs[name])
+                if parent is None or not implied or _inherit(driver, places[name], step, implied, mounted):
+                    driver.commit_layer(name, staged[name], parent)
+                    del staged[name]
+                else:  # rare: a second time, one after the other
+                    _forget(driver, staged.pop(name))
+                    _unpack_onto_parent(source, driver, step, mounted)
+                _tell(progress, done, len(missing))
+        except BaseException:
+            stop.set()  # an interrupt comes to this thread only, and waits for the others
+            give_up()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
     finally:
         for key in staged.values():
             _forget(driver, key)

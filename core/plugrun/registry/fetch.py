@@ -103,8 +103,12 @@ class Fetch:
 
     def __enter__(self) -> Self:
         wanted = [one.download for one in self.layers.values() if one.download is not None]
-        for download in sorted(wanted, key=lambda one: -one.size):  # the order in which they are unpacked
-            self._jobs.append(self._pool.submit(self._fetch, download))
+        try:
+            for download in sorted(wanted, key=lambda one: -one.size):  # the order in which they are unpacked
+                self._jobs.append(self._pool.submit(self._fetch, download))
+        except BaseException as error:  # an interrupt, when some have begun
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from plugrun.container import ContainerRecord, Status
@@ -54,9 +55,9 @@ def remove_ended(engine: Engine, record: ContainerRecord) -> None:
 
     :post: if its storage cannot be used now, its status has a later command remove it.
     """
-    record.status = Status.REMOVING
-    engine.containers.update(record)
-    remove_locked(engine, record)
+    record.volumes_too = True
+    _mark(engine, record)
+    _remove(engine, record, _lost(engine, record, forget=False), forget=False)
 
 
 def remove_locked(engine: Engine, record: ContainerRecord, *, forget: bool = False) -> None:
@@ -65,18 +66,29 @@ def remove_locked(engine: Engine, record: ContainerRecord, *, forget: bool = Fal
     :param forget: leave alone what was in a storage driver that keeps nothing any more, as after its pool was given up.
     :raises Unavailable: a storage driver cannot be used; nothing has been removed.
     """
-    from plugrun.api import Event
-
     if record.status in {Status.RUNNING, Status.STARTING}:
         end_locked(engine, record)
     if record.config.auto_remove or record.status is Status.CREATING:  # nobody has seen what is half made
         record.volumes_too = True
-    saved = engine.snapshots.keys(record.id)
-    places = {record.storage, *(one.storage for one in saved)}
-    lost = {name for name in places if _is_lost(engine, record, name, forget=forget)}
+    lost = _lost(engine, record, forget=forget)
+    _mark(engine, record)
+    _remove(engine, record, lost, forget=forget)
+
+
+def _mark(engine: Engine, record: ContainerRecord) -> None:
+    """Have a later command finish the removal if this one does not."""
     record.status = Status.REMOVING
     engine.containers.update(record)
-    for one in saved:
+
+
+def _remove(engine: Engine, record: ContainerRecord, lost: Collection[str], *, forget: bool) -> None:
+    """Remove a container that is marked.
+
+    :param lost: the storage drivers in which nothing is left to remove.
+    """
+    from plugrun.api import Event
+
+    for one in engine.snapshots.keys(record.id):
         if one.storage in lost:
             engine.snapshots.forget(one.key)
         else:
@@ -97,6 +109,12 @@ def remove_locked(engine: Engine, record: ContainerRecord, *, forget: bool = Fal
     for path in (engine.paths.watch(record.id), engine.paths.lock(record.id)):
         path.unlink(missing_ok=True)
     engine.notify(Event.REMOVED, record)
+
+
+def _lost(engine: Engine, record: ContainerRecord, *, forget: bool) -> set[str]:
+    """Return the storage drivers in which nothing is left of a container; raises as :func:`_is_lost`."""
+    places = {record.storage, *(saved.storage for saved in engine.snapshots.keys(record.id))}
+    return {name for name in places if _is_lost(engine, record, name, forget=forget)}
 
 
 def _is_lost(engine: Engine, record: ContainerRecord, storage: str, *, forget: bool) -> bool:

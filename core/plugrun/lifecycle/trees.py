@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from plugrun import mounts
+from plugrun import mounts, quota
 from plugrun.container import Status
 from plugrun.errors import NotFound, Unavailable
 from plugrun.lifecycle import keys
@@ -42,11 +42,8 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     with keys.kept(record):
         found = driver.mounts(record.snapshot)
     with mounted(engine, found) as point:
-        if record.config.storage_size is not None:
-            from plugrun import quota
-
-            with contextlib.suppress(Unavailable):  # as at each start; most callers only read
-                quota.apply(driver, record.snapshot, record.config.storage_size)
+        with contextlib.suppress(Unavailable):  # as at each start; most callers only read
+            quota.apply(driver, record.snapshot, record.config.storage_size)
         yield point
 
 

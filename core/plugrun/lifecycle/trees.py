@@ -51,9 +51,7 @@ def own(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
 def parent(engine: Engine, record: ContainerRecord) -> Iterator[Path]:
     """Have the tree that a container began as, that of its image, mounted read-only for a block."""
     driver = engine.storage(record.storage, record.storage_options)
-    with keys.kept(record):
-        name = driver.stat(record.snapshot).parent
-    with viewed(engine, record, name) as point:
+    with viewed(engine, record, driver.stat(record.snapshot).parent) as point:
         yield point
 
 

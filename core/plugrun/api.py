@@ -57,26 +57,36 @@ __all__ = [
     "DriverSpec",
     "Event",
     "FailedPrecondition",
+    "Hop",
     "Host",
     "InvalidArgument",
     "Join",
     "Mount",
     "NamespacePlan",
     "NetResult",
+    "Network",
+    "NetworkDraft",
     "NetworkDriver",
     "NetworkRequest",
     "New",
     "NotFound",
+    "PacketPath",
     "PlugrunError",
     "PoolSpec",
+    "PortMapping",
     "SnapshotInfo",
     "SnapshotKind",
     "StorageDriver",
+    "Subnet",
     "SupportsChanges",
     "SupportsClone",
+    "SupportsExplain",
     "SupportsGC",
     "SupportsLayerDir",
+    "SupportsNetworks",
+    "SupportsPorts",
     "SupportsQuota",
+    "SupportsReload",
     "Unavailable",
     "Usage",
     "hookimpl",
@@ -428,19 +438,105 @@ class Join(NamedTuple):
 NamespacePlan = New | Host | Join
 
 
+class PortMapping(NamedTuple):
+    """Ports of a container that are reachable at addresses of the host: ``size`` of them in a row.
+
+    :param container_port: the first one in the container, 1 to 65535.
+    :param host_port: the first one on the host; 0 has the driver choose one that is free.
+    :param protocol: ``tcp``, ``udp`` or ``sctp``.
+    :param host_address: where on the host, an IPv4 or IPv6 address; ``""`` for all its addresses of both kinds.
+    """
+
+    container_port: int
+    host_port: int = 0
+    protocol: str = "tcp"
+    host_address: str = ""
+    size: int = 1
+
+
+class Subnet(NamedTuple):
+    """One range of addresses of a network.
+
+    :param subnet: in CIDR notation, e.g. ``10.64.0.0/20`` or ``fd00:1::/64``.
+    :param gateway: the host's own address in it.
+    :param ip_range: the part of it from which containers get addresses that ask for none, in CIDR notation.
+    """
+
+    subnet: str
+    gateway: str | None = None
+    ip_range: str | None = None
+
+
+class NetworkDraft(NamedTuple):
+    """A network as a user asks for it.
+
+    :param id: 64 hexadecimal digits, chosen by the core.
+    :param subnets: none has the driver choose.
+    :param ipv6: containers get IPv6 addresses too.
+    :param internal: nothing leaves the network, and nothing comes in.
+    :param options: ``--opt`` pairs, for the driver alone.
+    """
+
+    id: str
+    name: str
+    subnets: tuple[Subnet, ...] = ()
+    ipv6: bool = False
+    internal: bool = False
+    options: Mapping[str, str] = MappingProxyType({})
+
+
+class Network(NamedTuple):
+    """A network that a user made, or the one that a driver uses when a user names none.
+
+    :param default: whether it is the latter; containers do not find each other by name there, as in Docker.
+    :param subnets: complete: each has a gateway, if the network has any.
+    :param interface: what the network is on the host, e.g. a bridge; ``""`` if it is nothing.
+    :param data: anything JSON can carry that the driver needs later.
+    """
+
+    id: str
+    name: str
+    driver: str
+    subnets: tuple[Subnet, ...] = ()
+    ipv6: bool = False
+    internal: bool = False
+    default: bool = False
+    interface: str = ""
+    options: Mapping[str, str] = MappingProxyType({})
+    data: Mapping[str, Any] = MappingProxyType({})
+
+
 class Attachment(NamedTuple):
-    """One container's place on one network, as the driver sees it.
+    """One container's place on one network, as the driver sees it: its *endpoint*.
 
     :param container_id: 64 hexadecimal digits.
     :param hostname: the container's host name.
     :param netns: path of the pinned network namespace; ``None`` when there is none (any more).
     :param target: see :class:`NetworkRequest`.
+    :param network: which network, for a driver that is :class:`SupportsNetworks`.
+    :param name: the container's name.
+    :param number: tells the endpoints of one container apart; its interface is ``eth<number>``, and of several default
+        routes that of the lowest number is used.
+    :param ip: the IPv4 address that the user wants, without prefix; ``ip6`` and ``mac`` likewise.
+    :param aliases: more names for the container on this network.
+    :param ports: what to publish, for a driver that is :class:`SupportsPorts`.
+    :param leaving: for ``teardown``: the core deletes the namespace next, and what only exists in it, or ends with it,
+        may be left to that. To delete a veth pair costs more than anything else in a container's life.
     """
 
     container_id: str
     hostname: str
     netns: str | None
     target: str | None = None
+    network: Network | None = None
+    name: str = ""
+    number: int = 0
+    ip: str | None = None
+    ip6: str | None = None
+    mac: str | None = None
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
+    leaving: bool = False
 
 
 class NetResult(NamedTuple):
@@ -448,10 +544,21 @@ class NetResult(NamedTuple):
 
     :param addresses: interface addresses with prefix, e.g. ``("10.88.0.2/16",)``.
     :param data: anything JSON can carry that the driver needs later.
+    :param ports: what was published, every host port settled.
+    :param nameservers: addresses of resolvers that know the names on this network, and forward all else; with none, a
+        user's network has the core keep its containers' names in their ``/etc/hosts``.
+    :param interface: the interface in the container, e.g. ``eth0``.
+    :param mac: its hardware address.
+    :param gateways: addresses of the default routes.
     """
 
     addresses: tuple[str, ...] = ()
     data: Mapping[str, Any] = MappingProxyType({})
+    ports: tuple[PortMapping, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    interface: str = ""
+    mac: str = ""
+    gateways: tuple[str, ...] = ()
 
 
 @runtime_checkable
@@ -468,12 +575,18 @@ class NetworkDriver(Protocol):
     def setup(self, at: Attachment) -> NetResult:
         """Configure the endpoint. The core has made and pinned the namespace; ``lo`` in it is up.
 
+        What the network itself needs on the host (a bridge, rules) is made here too, when it is not there: by the
+        first endpoint, or the first one after somebody removed it.
+
         :raises PlugrunError: the endpoint cannot be made; :meth:`teardown` is called next.
         """
         ...
 
     def teardown(self, at: Attachment, prev: NetResult | None) -> None:
-        """Undo :meth:`setup`. Idempotent; works without the namespace, after a failed setup, and twice."""
+        """Undo :meth:`setup`. Idempotent; works without the namespace, after a failed setup, and twice.
+
+        What the network itself needs may stay, for the next endpoint.
+        """
         ...
 
     def check(self, at: Attachment, prev: NetResult) -> None:
@@ -484,7 +597,81 @@ class NetworkDriver(Protocol):
         ...
 
     def gc(self, valid: frozenset[str]) -> None:
-        """Remove everything of this driver that belongs to no container id in ``valid``."""
+        """Remove everything of this driver that belongs to no container id in ``valid``.
+
+        With no valid id, what the networks themselves need goes too.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsNetworks(Protocol):
+    """A driver whose containers meet on networks, of which users can make more: every attachment has one."""
+
+    def make_network(self, draft: NetworkDraft, others: Sequence[Network]) -> Network:
+        """Check a draft and settle what it leaves open. Changes nothing on the system: :meth:`setup` does.
+
+        :param others: the networks of this driver that there are; the core lets nobody make another one meanwhile.
+        :raises InvalidArgument: a subnet, an address or an option makes no sense; quotes it.
+        :raises FailedPrecondition: a subnet overlaps another network, or a route of the host; or none is left.
+        """
+        ...
+
+    def remove_network(self, network: Network) -> None:
+        """Remove what the network needs on the host. No endpoint is on it. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class SupportsPorts(Protocol):
+    """A driver that publishes ports."""
+
+    def publish(self, at: Attachment, prev: NetResult) -> NetResult:
+        """Have exactly ``at.ports`` published of an endpoint that is set up; those that were and stay are not touched.
+
+        :return: ``prev`` with its ports replaced.
+        :raises FailedPrecondition: a port is in use, on the host or by another container; nothing has changed.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsReload(Protocol):
+    """A driver with rules on the host that others can remove, as by ``nft flush ruleset`` or a firewall's restart."""
+
+    def reload(self, *, force: bool = False) -> bool:
+        """Bring back what is missing, for all networks and endpoints. Costs next to nothing when nothing is.
+
+        :param force: make it anew in any case, in one step.
+        :return: whether something was.
+        """
+        ...
+
+
+class Hop(NamedTuple):
+    """One station of a packet on its way.
+
+    :param place: what it passes, e.g. an interface.
+    :param detail: what happens to it there.
+    """
+
+    place: str
+    detail: str
+
+
+class PacketPath(NamedTuple):
+    """The way of a kind of packet, e.g. from a container to the internet."""
+
+    title: str
+    hops: tuple[Hop, ...]
+
+
+@runtime_checkable
+class SupportsExplain(Protocol):
+    """A driver that can say which way packets go."""
+
+    def explain(self, at: Attachment, prev: NetResult) -> Sequence[PacketPath]:
+        """Describe the ways in and out of an endpoint, read from the live system and not from what should be there."""
         ...
 
 

@@ -100,6 +100,8 @@ def prune(engine: Engine, unwanted: Callable[[NetworkRecord], bool] = lambda _: 
 
     :return: the names of those removed.
     """
+    from plugrun.lifecycle import host_network
+
     removed, used = [], engine.networks.users()
     with _locked(engine):
         for record in engine.networks.all():
@@ -112,6 +114,7 @@ def prune(engine: Engine, unwanted: Callable[[NetworkRecord], bool] = lambda _: 
                 engine.warn(f"network {network.name} stays: {error}")
             else:
                 removed.append(network.name)
+    host_network.collect(engine)
     return removed
 
 

@@ -83,7 +83,12 @@ class Paths(NamedTuple):
     @property
     def networks_lock(self) -> Path:
         """The file that whoever makes or removes a network holds locked."""
-        return self.run_root / "locks" / "networks"
+        return self.root / "locks" / "networks"
+
+    @property
+    def network_use_lock(self) -> Path:
+        """The file that whoever sets up endpoints holds locked together with others, and who collects them alone."""
+        return self.root / "locks" / "network-use"
 
     def watch(self, container_id: str) -> Path:
         """Return the file that whoever waits for the container's end, to clean up after it, holds locked."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plugrun.api import New, SupportsPorts
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
-from plugrun.lifecycle import network
+from plugrun.lifecycle import host_network, network
 from plugrun.lifecycle.endpoints import can_publish, choose
 from plugrun.lifecycle.keys import current
 from plugrun.lifecycle.state import is_running
@@ -52,7 +52,8 @@ def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> N
             if is_running(record):
                 netns = network.netns_of(engine, record)
                 undo.push("its endpoint", lambda: network.disconnect(engine, changed, endpoint, netns))
-                network.replace(changed, network.connect(engine, changed, endpoint, netns))
+                with host_network.setting_up(engine):
+                    network.replace(changed, network.connect(engine, changed, endpoint, netns))
             engine.containers.update(changed)
 
 

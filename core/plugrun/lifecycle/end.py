@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from plugrun import processes
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import FailedPrecondition
+from plugrun.lifecycle import network
 from plugrun.lifecycle.pause import let_go
 from plugrun.lifecycle.state import is_running
 from plugrun.lifecycle.steps import STEPS, Starting, exit_code
@@ -85,6 +86,10 @@ def end_locked(engine: Engine, record: ContainerRecord) -> None:
         raise ExceptionGroup(f"container {record.name} ended, but not all it held could be released", failures)
     record.pid = record.monitor_pid = None
     record.status = Status.EXITED if ran or record.finished else Status.CREATED
+    if ran and (left := network.joined(engine, record)):
+        engine.warn(
+            f"{', '.join(left)} shared the network of container {record.name}, which has ended, and reach nothing now"
+        )
     if ran:
         engine.containers.ended(record)
         engine.notify(Event.DIED, record)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from plugrun import namespaces, processes
 from plugrun.errors import FailedPrecondition, NotFound
+from plugrun.lifecycle import host_network
+from plugrun.lifecycle.state import is_running
 from plugrun.undo import run_all
 
 if TYPE_CHECKING:
@@ -27,8 +29,11 @@ class Network:
         """Make or find the namespace that the first endpoint's driver plans for, and have all endpoints set up."""
         record = at.record
         at.netns = _namespace(at.engine, record, plan(at.engine, record))
-        for endpoint in record.endpoints:
-            replace(record, connect(at.engine, record, endpoint, at.netns))
+        if not record.endpoints:
+            return
+        with host_network.setting_up(at.engine):
+            for endpoint in record.endpoints:
+                replace(record, connect(at.engine, record, endpoint, at.netns))
 
     def release(self, at: Starting) -> None:
         """Have the drivers tear down, last endpoint first, then let the namespace go. They may need it."""
@@ -52,6 +57,11 @@ def plan(engine: Engine, record: ContainerRecord) -> NamespacePlan:
         return New()
     first = record.endpoints[0]
     return engine.network(first.driver, first.options).namespace(first.target)
+
+
+def joined(engine: Engine, record: ContainerRecord) -> list[str]:
+    """Return the names of the running containers that share a container's network namespace."""
+    return sorted(other.name for other in engine.containers.joined_to(record.id) if is_running(other))
 
 
 def netns_of(engine: Engine, record: ContainerRecord) -> str | None:
@@ -158,7 +168,12 @@ def _namespace(engine: Engine, record: ContainerRecord, wanted: NamespacePlan) -
     if isinstance(wanted, Existing):
         namespaces.check(wanted.path)
         return wanted.path
-    other = engine.containers.find(record.endpoints[0].joined or wanted.container)
+    other = engine.containers.get(record.endpoints[0].joined)
+    if other is None:
+        raise FailedPrecondition(
+            f"container {wanted.container}, whose network container {record.name} shares, has been removed",
+            hint="make the container again, with the network of another one",
+        )
     if not processes.alive(other.pid, other.pid_start):
         raise FailedPrecondition(
             f"container {other.name} is not running, so its network cannot be shared",

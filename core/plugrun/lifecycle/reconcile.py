@@ -28,8 +28,10 @@ def reconcile(engine: Engine) -> None:
 
     One that cannot be settled is warned about and left for the next time; others are not affected.
     """
+    running = []
     for record in engine.containers.all(*_UNSETTLED):
         if is_running(record) and not mark_of(engine, record).exists():
+            running.append(record)
             continue
         lock = locks.try_acquire(engine.paths.lock(record.id))
         if lock is None:
@@ -48,6 +50,10 @@ def reconcile(engine: Engine) -> None:
         _remove_key(engine, saved)
     for name in engine.unready_volumes():
         _settle_volume(engine, name)
+    if running:
+        from plugrun.lifecycle.host_network import reload
+
+        reload(engine, running)
 
 
 def _remove_key(engine: Engine, saved: Saved) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import FailedPrecondition, NotFound, PlugrunError, Unavailable
+from plugrun.lifecycle import network
 from plugrun.lifecycle.end import end_locked, stop
 from plugrun.lifecycle.state import is_running
 
@@ -21,7 +22,7 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volu
 
     :param force: kill it first if it runs, remove its snapshots with it, and do not mind that its storage is lost.
     :param volumes: remove the volumes too that nobody named and only it uses.
-    :raises FailedPrecondition: it runs or has snapshots, and ``force`` was not given.
+    :raises FailedPrecondition: it runs, has snapshots or a network that others share, and ``force`` was not given.
     :raises Unavailable: its storage driver cannot be used; the container stays as it was.
     """
     if force and is_running(record):
@@ -34,10 +35,19 @@ def remove(engine: Engine, record: ContainerRecord, *, force: bool = False, volu
                 hint=f"stop it first: plugrun stop {record.name}; or kill and remove it: plugrun rm -f {record.name}",
             )
         if current is not None and not force:
+            _refuse_joined(engine, current)
             _refuse_snapshots(engine, current)
         if current is not None:
             current.volumes_too |= volumes
             remove_locked(engine, current, forget=force)
+
+
+def _refuse_joined(engine: Engine, record: ContainerRecord) -> None:
+    if users := " ".join(network.joined(engine, record)):
+        raise FailedPrecondition(
+            f"container {record.name} has a network that running containers share: {users}",
+            hint=f"stop them first: plugrun stop {users}; or remove it all the same: plugrun rm -f {record.name}",
+        )
 
 
 def _refuse_snapshots(engine: Engine, record: ContainerRecord) -> None:

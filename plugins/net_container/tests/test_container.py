@@ -1,39 +1,42 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from plugrun.api import InvalidArgument, NetworkRequest, Unavailable
+from plugrun.api import Existing, InvalidArgument, Join, NetworkRequest
 from plugrun.manager import load
-
-
-def test_is_declared_and_says_what_to_use_instead(tmp_path: Path) -> None:
-    plugins = load()
-    declared = plugins.network["container"]
-    assert declared.dist == "plugrun-net-container"
-    reason = str(declared.reason(tmp_path))
-    assert "plugrun 0.1.0 only announces the container driver" in reason
-    assert "use --net" in reason
-    with pytest.raises(Unavailable, match="only announces the container driver"):
-        plugins.select_network("container", tmp_path)
-
-
-def test_cannot_be_opened_past_the_probe(tmp_path: Path) -> None:
-    plugins = load()
-    with pytest.raises(Unavailable, match="only announces the container driver") as refused:
-        plugins.open_network(plugins.network["container"], tmp_path, {})
-    assert "use --net" in str(refused.value.hint)
+from plugrun_net_container.driver import SharingDriver
 
 
 def test_claims_container_and_a_name() -> None:
     plugins = load()
+    assert plugins.network["container"].dist == "plugrun-net-container"
     assert plugins.parse_network("container:web") == NetworkRequest("container", "web")
     assert plugins.parse_network("container:a:b") == NetworkRequest("container", "a:b")
-    for other in ("containers:web", "containerweb", "Container:web", "web"):
+    for other in ("containers:web", "containerweb", "Container:web", "web", "ns"):
         assert plugins.parse_network(other) == NetworkRequest(other)
 
 
-def test_a_name_is_needed() -> None:
-    with pytest.raises(InvalidArgument, match="'container:' names no container"):
-        load().parse_network("container:")
+def test_claims_the_path_of_a_namespace() -> None:
+    request = load().parse_network("ns:/run/netns/lab")
+    assert request.driver == "container"
+    assert SharingDriver().namespace(request.target) == Existing("/run/netns/lab")
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("container:", "'container:' names no container"),
+        ("ns:", "'ns:' names no abs"),
+        ("ns:lab", "'ns:lab' names no abs"),
+    ],
+)
+def test_what_is_claimed_has_to_name_something(value: str, complaint: str) -> None:
+    with pytest.raises(InvalidArgument, match=complaint):
+        load().parse_network(value)
+
+
+def test_plans_to_join() -> None:
+    assert SharingDriver().namespace("web") == Join("web")
+    for nothing in (None, ""):
+        with pytest.raises(InvalidArgument, match="needs the name of a container"):
+            SharingDriver().namespace(nothing)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from plugrun.tuples import NamedTuple
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+MAX_PORT = 65535
+_EXPOSED = rf"(?P<first>[0-9]{{1,5}})(-(?P<last>[0-9]{{1,5}}))?(/(?P<protocol>{'|'.join(PROTOCOLS)}))?\Z"
 
 
 class PortMapping(NamedTuple):
@@ -33,6 +39,21 @@ class PortMapping(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.outside}->{self.inside}"
+
+
+def exposed(text: str) -> tuple[PortMapping, ...]:
+    """Return the ports that ``EXPOSE`` or ``--expose`` names, one mapping each, the host's ports left to the driver.
+
+    :param text: ``port``, ``first-last``, either with ``/protocol``.
+    :return: none if the text makes no sense: an image may say anything.
+    """
+    match = re.match(_EXPOSED, text.lower())
+    if match is None:
+        return ()
+    first, last = int(match["first"]), int(match["last"] or match["first"])
+    if not 1 <= first <= last <= MAX_PORT:
+        return ()
+    return tuple(PortMapping(port, 0, match["protocol"] or "tcp") for port in range(first, last + 1))
 
 
 def _range(first: int, size: int) -> str:

@@ -9,7 +9,7 @@ from plugrun import networks
 from plugrun.api import Existing, Host, Join, New, SupportsPorts
 from plugrun.endpoint import Endpoint
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
-from plugrun.ports import PortMapping
+from plugrun.ports import PortMapping, exposed
 from plugrun.request import ContainerRequest, NetworkChoice
 
 if TYPE_CHECKING:
@@ -96,18 +96,11 @@ def can_publish(engine: Engine, endpoint: Endpoint) -> bool:
     return not internal and isinstance(engine.network(endpoint.driver, endpoint.options), SupportsPorts)
 
 
-def exposed_ports(exposed: Sequence[str], ports: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
+def exposed_ports(texts: Sequence[str], published: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
     """Return mappings for exposed ports that nobody has published yet; the driver chooses ports of the host."""
-    taken = {(one.protocol, one.container_port + offset) for one in ports for offset in range(one.size)}
-    found = []
-    for text in exposed:
-        span, _, protocol = text.partition("/")
-        first, _, last = span.partition("-")
-        for port in range(int(first), int(last or first) + 1):
-            if (protocol or "tcp", port) not in taken:
-                taken.add((protocol or "tcp", port))
-                found.append(PortMapping(port, 0, protocol or "tcp"))
-    return tuple(found)
+    taken = {(one.protocol, one.container_port + offset) for one in published for offset in range(one.size)}
+    wanted = {(one.protocol, one.container_port): one for text in texts for one in exposed(text)}
+    return tuple(one for key, one in wanted.items() if key not in taken)
 
 
 def _resolve(engine: Engine, value: str | None) -> tuple[str, str | None, Network | None]:

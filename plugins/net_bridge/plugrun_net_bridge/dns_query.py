@@ -16,7 +16,7 @@ _HEADER = struct.Struct("!6H")
 _RECORD = struct.Struct("!HHIH")
 _POINTER = 0xC0
 _LONGEST_LABEL = 63
-_SHORTEST_WAIT, _LONGEST_WAIT = 0.005, 0.1  # seconds: a question may be lost while the server reloads
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.1  # seconds: a question may be lost while the server reloads
 
 
 def fits(name: str) -> bool:

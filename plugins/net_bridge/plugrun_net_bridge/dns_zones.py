@@ -12,6 +12,7 @@ have a *shadow* there, a copy that listens at an address of the loopback interfa
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -92,13 +93,19 @@ class Zones:
                 kept = {key: line for key, line in zone.lines.items() if key in valid}
                 _write(path, Zone(zone.listen, kept), self._directory)
 
-    def has(self, network_id: str, container_id: str | None = None) -> bool:
+    def has(self, network_id: str, container_id: str = "") -> bool:
         """Whether a network is served here, or a container of it; needs no lock."""
-        zones = (_read(path) for path in self._of(network_id))
-        return any(zone and (container_id is None or container_id in zone.lines) for zone in zones)
+        start = b"\n" + container_id.encode()  # of a line that is not the first
+        for path in self._of(network_id):
+            with contextlib.suppress(FileNotFoundError):
+                if start in path.read_bytes():
+                    return True
+        return False
 
     def shadow(self) -> bool:
         """Have the shadows that are needed, and no others; return whether something changed."""
+        if not any(path.name.endswith(_INTERNAL) for config in (self.open, self.internal) for path in _files(config)):
+            return False
         originals = {path.name: zone for path in _files(self.internal) if (zone := _read(path))}
         present = {path.name: zone for path in _files(self.open) if (zone := _read(path))}
         mixed = {key for name, zone in present.items() if not name.endswith(_INTERNAL) for key in zone.lines}

@@ -1,0 +1,251 @@
+"""A process that holds the host ports of one container, so that no program of the host takes them later.
+
+Published ports are translated before a socket of the host could see anything, hence a program that started to listen on
+one would wait in vain and never know. The process is ``sleep``, which has the sockets and does nothing: they are bound
+but do not listen, and whoever connects where nothing is translated is refused as if they were not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from plugrun.api import PortMapping, Unavailable
+from plugrun.tuples import NamedTuple
+from plugrun_net_bridge.elements import PROTOCOLS
+from plugrun_net_bridge.ports import port_in_use
+
+LIMIT: Final = 256
+"""So many ports of one container are held; those of larger mappings are only looked at when they are published."""
+
+OWNER: Final = "PLUGRUN_HOLDER"
+"""In the process's environment: whom it belongs to, and how to find one that a crash has left."""
+
+_SHELL = "/bin/sh"
+_SCRIPT = "cd / && { sleep infinity >/dev/null & echo $!; }"
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PIDFD_GETFD = 438  # the same number on every architecture
+_GONE = 10  # seconds that a killed process may take
+
+_Place = tuple[int, int, str, int]  # family, protocol, address, port
+
+
+class Holder(NamedTuple):
+    """The process.
+
+    :param pid: 0 for none: nothing is held.
+    :param start: when it started, in clock ticks since the boot: no other process has both.
+    """
+
+    pid: int
+    start: int
+
+
+NOBODY: Final = Holder(0, 0)
+
+
+def hold(ports: Sequence[PortMapping], old: Holder = NOBODY, owner: str = "") -> Holder:
+    """Start a process that has the sockets of ``ports``; those that ``old`` has are shared with it.
+
+    :param ports: settled. Only the first so many mappings that have no more than :data:`LIMIT` ports together are held.
+    :param old: the process to be replaced; call :func:`release` for it afterwards.
+    :param owner: what :func:`holders` finds the process by.
+    :raises FailedPrecondition: a port is in use on the host; nothing has changed.
+    """
+    with contextlib.ExitStack() as stack:
+        inherited = {_place_of(one): stack.enter_context(one) for one in _sockets_of(old)}
+        held = []
+        for place in (place for mapping in _held(ports) for place in _places(mapping)):
+            if place in inherited:
+                held.append(inherited[place])
+            elif (new := _bound(place)) is not None:
+                held.append(stack.enter_context(new))
+        return _start([one.fileno() for one in held], owner) if held else NOBODY
+
+
+def release(holder: Holder) -> None:
+    """End the process, if it still runs, and wait until its ports are free."""
+    if not holder.pid:
+        return
+    with contextlib.suppress(ProcessLookupError), _opened(holder) as pidfd:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], _GONE)
+
+
+def is_alive(holder: Holder) -> bool:
+    """Whether it holds what it should; one that has nothing to hold does."""
+    return not holder.pid or _started(holder.pid) == holder.start
+
+
+def holders() -> Iterator[tuple[str, Holder]]:
+    """Yield every such process on the machine, with its owner."""
+    prefix = f"{OWNER}=".encode()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            for owner in _variables(name, prefix):
+                if (start := _started(int(name))) is not None:
+                    yield owner, Holder(int(name), start)
+
+
+def _variables(pid: str, prefix: bytes) -> list[str]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            found = stream.read().split(b"\0")
+    except OSError:  # ended, or the kernel's
+        return []
+    return [os.fsdecode(one.removeprefix(prefix)) for one in found if one.startswith(prefix)]
+
+
+# --- Sockets ---------------------------------------------------------------------------------------------------------
+
+
+def _held(ports: Sequence[PortMapping]) -> Iterator[PortMapping]:
+    room = LIMIT
+    for one in ports:
+        if one.size <= room:
+            room -= one.size
+            yield one
+
+
+def _places(mapping: PortMapping) -> Iterator[_Place]:
+    """Yield where the sockets of a mapping are: for each port one, and two if it is for all addresses."""
+    addresses = [mapping.host_address] if mapping.host_address else ["0.0.0.0", "::"]  # noqa: S104
+    for address in addresses:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        for offset in range(mapping.size):
+            yield family, PROTOCOLS[mapping.protocol], address, mapping.host_port + offset
+
+
+def _place_of(one: socket.socket) -> _Place:
+    address, port = one.getsockname()[:2]
+    return one.family, one.proto, address, port
+
+
+def _bound(place: _Place) -> socket.socket | None:
+    """Return a socket there; ``None`` where the kernel has none of that kind.
+
+    :raises FailedPrecondition: the port is in use.
+    """
+    family, protocol, address, port = place
+    kind = socket.SOCK_DGRAM if protocol == socket.IPPROTO_UDP else socket.SOCK_STREAM
+    try:
+        made = socket.socket(family, kind, protocol)
+    except OSError:
+        return None
+    try:
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        _bind(made, (address, port))
+    except OSError as error:
+        made.close()
+        if error.errno != errno.EADDRINUSE:
+            raise Unavailable(f"port {port} cannot be held at {address}: {error.strerror}") from error
+        raise port_in_use(address, port, protocol) from None
+    return made
+
+
+def _bind(made: socket.socket, place: tuple[str, int]) -> None:
+    """Bind, also where connections still have the port that nobody listens on; nobody else may do so afterwards."""
+    try:
+        made.bind(place)
+    except OSError:
+        if made.proto != socket.IPPROTO_TCP:
+            raise
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(place)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+
+
+# --- The process -----------------------------------------------------------------------------------------------------
+
+
+def _start(sockets: Sequence[int], owner: str) -> Holder:
+    """Start a process with these files and no others; it belongs to nobody who would have to wait for it."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with open(reader, encoding="ascii") as answer:
+        try:
+            actions = [
+                (os.POSIX_SPAWN_DUP2, writer, 1),
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+                *((os.POSIX_SPAWN_DUP2, one, one) for one in sockets),  # so that exec keeps them
+                *((os.POSIX_SPAWN_CLOSE, one) for one in _inheritable()),
+            ]
+            shell = os.posix_spawn(
+                _SHELL,
+                [_SHELL, "-c", _SCRIPT],
+                {OWNER: owner, "PATH": _PATH},
+                file_actions=actions,
+                setsid=True,
+                setsigmask=[],
+            )
+        finally:
+            os.close(writer)
+        pid = answer.read().strip()
+    os.waitpid(shell, 0)
+    start = _started(int(pid)) if pid else None
+    if start is None:
+        raise Unavailable("no process to hold ports can be started", hint="install coreutils: it runs sleep infinity")
+    return Holder(int(pid), start)
+
+
+def _inheritable() -> list[int]:
+    """Return the files that a child would get by accident."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the directory's own
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started: proc_pid_stat(5), field 22; ``None`` if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stream:
+            fields = stream.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+@contextlib.contextmanager
+def _opened(holder: Holder) -> Iterator[int]:
+    """Open the process itself, whatever gets its number later.
+
+    :raises ProcessLookupError: it has ended.
+    """
+    pidfd = os.pidfd_open(holder.pid)
+    try:
+        if _started(holder.pid) != holder.start:
+            raise ProcessLookupError(holder.pid)
+        yield pidfd
+    finally:
+        os.close(pidfd)
+
+
+def _sockets_of(holder: Holder) -> Iterator[socket.socket]:
+    """Yield the sockets that a holder has, shared with it."""
+    if not holder.pid:
+        return
+    with contextlib.suppress(ProcessLookupError), _opened(holder) as pidfd:
+        for name in os.listdir(f"/proc/{holder.pid}/fd"):
+            if int(name) > 2:
+                yield socket.socket(fileno=_taken_over(pidfd, int(name)))
+
+
+def _taken_over(pidfd: int, number: int) -> int:
+    """Return a file of another process: pidfd_getfd(2)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    descriptor = int(libc.syscall(*(ctypes.c_long(one) for one in (_PIDFD_GETFD, pidfd, number, 0))))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return descriptor

@@ -39,6 +39,7 @@ from plugrun.errors import (
     PlugrunError,
     Unavailable,
 )
+from plugrun.ports import PortMapping
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ __all__ = [
     "DriverError",
     "DriverSpec",
     "Event",
+    "Existing",
     "FailedPrecondition",
     "Hop",
     "Host",
@@ -435,23 +437,16 @@ class Join(NamedTuple):
     container: str
 
 
-NamespacePlan = New | Host | Join
+class Existing(NamedTuple):
+    """The container gets a network namespace that somebody else has made and will delete.
 
-
-class PortMapping(NamedTuple):
-    """Ports of a container that are reachable at addresses of the host: ``size`` of them in a row.
-
-    :param container_port: the first one in the container, 1 to 65535.
-    :param host_port: the first one on the host; 0 has the driver choose one that is free.
-    :param protocol: ``tcp``, ``udp`` or ``sctp``.
-    :param host_address: where on the host, an IPv4 or IPv6 address; ``""`` for all its addresses of both kinds.
+    :param path: absolute path of what it is pinned to, e.g. ``/run/netns/lab``.
     """
 
-    container_port: int
-    host_port: int = 0
-    protocol: str = "tcp"
-    host_address: str = ""
-    size: int = 1
+    path: str
+
+
+NamespacePlan = New | Host | Join | Existing
 
 
 class Subnet(NamedTuple):

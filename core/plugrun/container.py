@@ -10,9 +10,13 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from plugrun.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from plugrun.endpoint import Endpoint
+    from plugrun.ports import PortMapping
 
 DEFAULT_SHM_SIZE = 64 * 1024 * 1024
 DEFAULT_STOP_SIGNAL = "SIGTERM"
@@ -108,6 +112,10 @@ class ContainerConfig(NamedTuple):
     :param shm_size: bytes of ``/dev/shm``.
     :param stop_timeout: seconds between the stop signal and SIGKILL.
     :param storage_size: bytes that the writable layer may occupy; ``None`` for no limit (:mod:`plugrun.quota`).
+    :param exposed: ports that the image or the user says it listens on, such as ``80/tcp``; ``publish_all`` publishes
+        them at ports of the host that are chosen at each start.
+    :param dns: addresses of resolvers to use instead of any others, as for ``dns_search`` and ``dns_options``.
+    :param extra_hosts: names and addresses for its ``/etc/hosts``; the address may be ``host-gateway``.
     """
 
     image: str
@@ -135,6 +143,12 @@ class ContainerConfig(NamedTuple):
     stop_timeout: int = DEFAULT_STOP_TIMEOUT
     auto_remove: bool = False
     storage_size: int | None = None
+    exposed: tuple[str, ...] = ()
+    publish_all: bool = False
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
 
 
 class Status(enum.StrEnum):
@@ -157,15 +171,14 @@ class ContainerRecord:
     :param snapshot: key of its active snapshot there. The container's id at first; a rollback and a move make a new
         one (:func:`plugrun.names.snapshot_key`), so that recording its key is what switches over, all at once.
     :param storage_api: API version of that driver when the container was made, e.g. ``"1.0"``.
-    :param network: name of the network driver.
-    :param network_target: see :class:`plugrun.api.NetworkRequest`.
+    :param endpoints: its places on networks; the first one decides which namespace it lives in. None at all is fine.
+    :param ports: what is to be published.
     :param runtime: absolute path of the OCI runtime.
     :param created: seconds since the epoch, as are ``started`` and ``finished`` (0.0 = never).
     :param pid: first process on the host, while running.
     :param pid_start: when ``pid`` started, in the kernel's clock ticks: tells it from a later process of that number.
     :param monitor_pid: conmon, while running; ``monitor_start`` as ``pid_start``.
     :param boot_id: boot of the machine in which ``pid`` and ``monitor_pid`` mean anything.
-    :param net_result: what the network driver's setup answered, as JSON.
     :param volumes_too: whether its anonymous volumes go with it when it is removed.
     """
 
@@ -174,13 +187,11 @@ class ContainerRecord:
     config: ContainerConfig
     storage: str
     storage_api: str
-    network: str
-    network_api: str
     runtime: str
     snapshot: str = ""
-    network_target: str | None = None
     storage_options: dict[str, str] = field(default_factory=dict)
-    network_options: dict[str, str] = field(default_factory=dict)
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
     status: Status = Status.CREATING
     created: float = 0.0
     started: float = 0.0
@@ -193,7 +204,6 @@ class ContainerRecord:
     monitor_pid: int | None = None
     monitor_start: int = 0
     boot_id: str = ""
-    net_result: dict[str, Any] | None = None
     volumes_too: bool = False
 
     def __post_init__(self) -> None:
@@ -203,3 +213,8 @@ class ContainerRecord:
     def short_id(self) -> str:
         """The first twelve digits, as users see them."""
         return self.id[:12]
+
+    @property
+    def network(self) -> str:
+        """What it is connected to, as users call it."""
+        return ",".join(endpoint.name for endpoint in self.endpoints) or "none"

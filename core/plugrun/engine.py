@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from plugrun.manager import Plugins
     from plugrun.oci.runtime import RuntimeClient
     from plugrun.paths import Paths
+    from plugrun.state.networks import NetworkStore
     from plugrun.state.volumes import VolumeStore
 
 
@@ -40,6 +41,7 @@ class Engine:
         self.warn = warn
         self._plugins = plugins
         self._storage: dict[tuple[str, frozenset[tuple[str, str]]], StorageDriver] = {}  # by name and options
+        self._network: dict[tuple[str, frozenset[tuple[str, str]]], NetworkDriver] = {}
         self._pools: dict[str, int] = {}  # what keeps the pools of open drivers from being removed
         self._reserve = Reserve(paths.reserve)
         self._database = Database(paths.database, room=self._reserve.spent)
@@ -74,6 +76,13 @@ class Engine:
         from plugrun.state.volumes import VolumeStore
 
         return VolumeStore(self._database)
+
+    @cached_property
+    def networks(self) -> NetworkStore:
+        """The records of networks."""
+        from plugrun.state.networks import NetworkStore
+
+        return NetworkStore(self._database)
 
     def unready_volumes(self) -> list[str]:
         """Return the names of volumes that are being made or removed, or were when a process died.
@@ -130,9 +139,12 @@ class Engine:
         return {kind: names for kind, names in found.items() if names}
 
     def network(self, name: str, options: Mapping[str, str]) -> NetworkDriver:
-        """Return the network driver ``name``; raises as :meth:`storage`."""
-        declared = self.plugins.select_network(name, self.paths.root)
-        return self.plugins.open_network(declared, self.paths.root, options)
+        """Return the network driver ``name``, opened once with the same options; raises as :meth:`storage`."""
+        wanted = name, frozenset(options.items())
+        if wanted not in self._network:
+            declared = self.plugins.select_network(name, self.paths.root)
+            self._network[wanted] = self.plugins.open_network(declared, self.paths.root, options)
+        return self._network[wanted]
 
     def runtime(self, record: ContainerRecord) -> RuntimeClient:
         """Return the OCI runtime that a container was made with."""

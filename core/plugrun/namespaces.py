@@ -13,11 +13,13 @@ import struct
 from pathlib import Path
 
 from plugrun import linux, mounts
-from plugrun.errors import DriverError
+from plugrun.errors import DriverError, InvalidArgument, NotFound
 
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+_NSFS_MAGIC = 0x6E736673  # statfs(2)
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
 
 
 def create(pin: Path) -> None:
@@ -53,6 +55,27 @@ def delete(pin: Path) -> None:
     """Unpin a namespace; the kernel frees it when its last process ends. Absent is fine."""
     mounts.unmount(str(pin))
     pin.unlink(missing_ok=True)
+
+
+def check(path: str) -> None:
+    """See that a path is a network namespace, without entering it.
+
+    :raises NotFound: there is nothing.
+    :raises InvalidArgument: it is something else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise NotFound(
+            f"no network namespace at {path}: {error.strerror}",
+            hint="'ip netns add NAME' makes one at /run/netns/NAME",
+        ) from error
+    try:
+        kind = fcntl.ioctl(descriptor, _NS_GET_NSTYPE) if linux.file_system_type(descriptor) == _NSFS_MAGIC else 0
+    finally:
+        os.close(descriptor)
+    if kind != linux.CLONE_NEWNET:
+        raise InvalidArgument(f"{path} is no network namespace", hint="name one such as /run/netns/NAME")
 
 
 def _loopback_up() -> None:

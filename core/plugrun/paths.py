@@ -80,6 +80,11 @@ class Paths(NamedTuple):
         """Return the file that whoever makes, fills or removes a volume holds locked."""
         return self.run_root / "locks" / f"volume.{name}"
 
+    @property
+    def networks_lock(self) -> Path:
+        """The file that whoever makes or removes a network holds locked."""
+        return self.run_root / "locks" / "networks"
+
     def watch(self, container_id: str) -> Path:
         """Return the file that whoever waits for the container's end, to clean up after it, holds locked."""
         return self.run_root / "locks" / f"{container_id}.watch"

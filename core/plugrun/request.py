@@ -22,6 +22,7 @@ from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.images.store import Image
+    from plugrun.ports import PortMapping
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -44,6 +45,21 @@ class VolumeRequest(NamedTuple):
     anonymous: bool = False
 
 
+class NetworkChoice(NamedTuple):
+    """A network to connect to.
+
+    :param value: a ``--net`` value: name of a network or of a network driver, or what a plugin makes of it, e.g.
+        ``"container:web"``; ``None`` for the default.
+    :param ip: see :class:`plugrun.api.Attachment`, as for ``ip6``, ``mac`` and ``aliases``.
+    """
+
+    value: str | None = None
+    ip: str | None = None
+    ip6: str | None = None
+    mac: str | None = None
+    aliases: tuple[str, ...] = ()
+
+
 class ContainerRequest(NamedTuple):
     """One ``create`` or ``run``; ``None`` means that the image or the engine decides.
 
@@ -55,7 +71,9 @@ class ContainerRequest(NamedTuple):
     :param images: images to mount, their ids still empty.
     :param volumes_from: names or ids of containers whose mounts this one gets, and whether only to read.
     :param directories: host directories to make, if they are missing.
-    :param network: a ``--net`` value, e.g. ``"none"`` or ``"container:web"``.
+    :param networks: the first one decides which network namespace it lives in; none means the default.
+    :param ports: what to publish, and with ``publish_all`` whatever is exposed besides.
+    :param exposed: see :class:`plugrun.container.ContainerConfig`, as for the rest about names.
     :param runtime: name or absolute path of an OCI runtime.
     """
 
@@ -88,8 +106,15 @@ class ContainerRequest(NamedTuple):
     storage: str | None = None
     storage_options: Mapping[str, str] = MappingProxyType({})
     storage_size: int | None = None
-    network: str | None = None
+    networks: Sequence[NetworkChoice] = ()
     network_options: Mapping[str, str] = MappingProxyType({})
+    ports: Sequence[PortMapping] = ()
+    publish_all: bool = False
+    exposed: Sequence[str] = ()
+    dns: Sequence[str] = ()
+    dns_search: Sequence[str] = ()
+    dns_options: Sequence[str] = ()
+    extra_hosts: Sequence[tuple[str, str]] = ()
     runtime: str | None = None
 
     @property
@@ -143,6 +168,12 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
         stop_timeout=DEFAULT_STOP_TIMEOUT if request.stop_timeout is None else request.stop_timeout,
         auto_remove=request.auto_remove,
         storage_size=request.storage_size,
+        exposed=tuple(dict.fromkeys((*defaults.exposed_ports, *request.exposed))),
+        publish_all=request.publish_all,
+        dns=tuple(request.dns),
+        dns_search=tuple(request.dns_search),
+        dns_options=tuple(request.dns_options),
+        extra_hosts=tuple(request.extra_hosts),
     )
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import sqlite3
 
 import pytest
 
 from plugrun.container import BindMount, ContainerConfig, ContainerRecord, ImageMount, Resources, Security, Status
+from plugrun.endpoint import Endpoint
 from plugrun.errors import AlreadyExists, InvalidArgument, NotFound, Unavailable
+from plugrun.ports import PortMapping
 from plugrun.state.codec import decode, encode
 from plugrun.state.containers import ContainerStore
 from plugrun.state.database import Database
+
+ENDPOINTS = (
+    Endpoint("bridge", "1.0", "f" * 64, "front", aliases=("db",), result={"addresses": ["10.0.0.2/24"], "data": {}}),
+    Endpoint("bridge", "1.0", "e" * 64, "back", number=1, ip="10.1.0.2", options={"mtu": "1400"}),
+)
+PORTS = (PortMapping(80, 8080, "tcp", "127.0.0.1"), PortMapping(7000, 7000, "udp", size=10))
 
 
 def record(number=1, **changes):
@@ -21,8 +30,6 @@ def record(number=1, **changes):
         "config": ContainerConfig(image="busybox", image_id="sha256:" + "a" * 64, args=("sh",)),
         "storage": "overlay",
         "storage_api": "1.0",
-        "network": "none",
-        "network_api": "1.0",
         "runtime": "/usr/bin/crun",
         "created": float(number),
     }
@@ -49,10 +56,27 @@ def test_a_record_survives_the_database_whole(store):
         resources=Resources(memory=1, cpus=1.5),
         ulimits={"nofile": (1, 2)},
         labels={"k": "v"},
+        exposed=("80/tcp",),
+        dns=("10.0.0.1",),
+        extra_hosts=(("db", "10.0.0.9"),),
     )
-    kept = record(config=config, status=Status.RUNNING, net_result={"addresses": [], "data": {}}, exit_code=None)
+    kept = record(config=config, status=Status.RUNNING, exit_code=None, endpoints=ENDPOINTS, ports=PORTS)
     store.add(kept)
     assert store.get(kept.id) == kept
+
+
+def test_a_record_of_one_network_becomes_one_of_an_endpoint():
+    old = json.loads(encode(record()))
+    del old["endpoints"], old["ports"]
+    old |= {"network": "container", "network_api": "1.0", "network_target": "web", "net_result": {"addresses": ["a"]}}
+    (endpoint,) = decode(json.dumps(old)).endpoints
+    assert (endpoint.driver, endpoint.api, endpoint.target, endpoint.name) == (
+        "container",
+        "1.0",
+        "web",
+        "container:web",
+    )
+    assert endpoint.addresses == ("a",)
 
 
 def test_keys_of_a_newer_plugrun_are_ignored():

@@ -95,6 +95,5 @@ def container(container_id, name, *mounts):
         image="busybox", image_id="sha256:0", args=("true",), volumes=tuple(VolumeMount(one, "/x") for one in mounts)
     )
     return ContainerRecord(
-        id=container_id, name=name, config=config, storage="overlay", storage_api="1.0", network="none",
-        network_api="1.0", runtime="/usr/bin/crun",
+        id=container_id, name=name, config=config, storage="overlay", storage_api="1.0", runtime="/usr/bin/crun",
     )  # fmt: skip

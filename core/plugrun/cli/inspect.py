@@ -145,7 +145,7 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         "Mounts": _mounts(opened, record.config),
         "Config": _config(record.config),
         "NetworkSettings": {
-            "Networks": {record.network: {"Addresses": list((record.net_result or {}).get("addresses", ()))}}
+            "Networks": {one.name: {"Addresses": list(one.addresses)} for one in record.endpoints},
         },
         "LogPath": str(opened.paths.container(record.id) / "container.log"),
     }
@@ -163,7 +163,7 @@ def _host_config(opened: Engine, record: ContainerRecord) -> dict[str, Any]:
     config, limits, security = record.config, record.config.resources, record.config.security
     return {
         "Binds": _binds(opened, config),
-        "NetworkMode": record.network + (f":{record.network_target}" if record.network_target else ""),
+        "NetworkMode": record.network,
         "AutoRemove": config.auto_remove,
         "Memory": limits.memory or 0,
         "MemorySwap": limits.memory_swap or 0,

@@ -8,7 +8,7 @@ from plugrun import quota, validate
 from plugrun.cli import parse
 from plugrun.cli.params import option
 from plugrun.container import Resources
-from plugrun.request import ContainerRequest
+from plugrun.request import ContainerRequest, NetworkChoice
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class ContainerOptions(NamedTuple):
             storage=self.storage or common.storage,
             storage_options=storage_options,
             storage_size=storage_size,
-            network=self.net or common.net,
+            networks=[NetworkChoice(value) for value in (self.net or common.net,) if value is not None],
             network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
             runtime=self.runtime or common.runtime,
         )

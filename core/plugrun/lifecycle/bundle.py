@@ -32,7 +32,7 @@ def specification(at: Starting) -> dict[str, Any]:
         engine.paths.container(record.id),
         hostname=config.hostname,
         host_network=at.netns is None,
-        addresses=tuple((record.net_result or {}).get("addresses", ())),
+        addresses=tuple(address for endpoint in record.endpoints for address in endpoint.addresses),
     )
     with RootDir.at(where) as root:
         identity = user.resolve(root, config.user)

@@ -81,13 +81,14 @@ def _branch(source: ContainerRecord, name: str) -> ContainerRecord:
     config = source.config
     if config.hostname == source.short_id:  # nobody chose it
         config = config._replace(hostname=container_id[:12])
-    kept = ("storage", "storage_api", "network", "network_api", "runtime", "network_target")
+    kept = ("storage", "storage_api", "runtime", "ports")
+    endpoints = tuple(one._replace(ip=None, ip6=None, mac=None, result=None) for one in source.endpoints)
     return ContainerRecord(
         id=container_id,
         name=name,
         config=config,
         **{field: getattr(source, field) for field in kept},
         storage_options=dict(source.storage_options),
-        network_options=dict(source.network_options),
+        endpoints=endpoints,
         created=time.time(),
     )

@@ -39,7 +39,7 @@ def create(
     :param find_image: returns the image of a name, which it may have to fetch; else it must be in the store.
 
     :post: on success the container is ``created``; on failure nothing of it is left.
-    :raises NotFound: no such image, driver or runtime.
+    :raises NotFound: no such image, driver, network or runtime.
     :raises AlreadyExists: the name is taken.
     :raises InvalidArgument: an unknown capability, an unusable seccomp profile.
     :raises FailedPrecondition: the image is for another machine.
@@ -47,12 +47,11 @@ def create(
     """
     from plugrun.api import Event, Host
     from plugrun.images import platform
+    from plugrun.lifecycle import endpoints
     from plugrun.oci import runtime, spec
 
     plugins, root = engine.plugins, engine.paths.root
     storage = plugins.select_storage(request.storage, root)
-    wanted = plugins.parse_network(request.network) if request.network is not None else None
-    network = plugins.select_network(wanted.driver if wanted else None, root)
     chosen_runtime = runtime.choose(request.runtime)
     if request.name is not None:
         names.check(request.name)
@@ -60,8 +59,8 @@ def create(
     image = (find_image or engine.images.resolve)(request.image)
     platform.check_runs(image.config.platform, f"image {request.image}")
     container_id = os.urandom(32).hex()
-    endpoint = engine.network(network.spec.name, request.network_options)
-    on_host = isinstance(endpoint.namespace(wanted.target if wanted else None), Host)
+    connected, namespace = endpoints.plan(engine, request)
+    on_host = isinstance(namespace, Host)
     hostname = os.uname().nodename if on_host else container_id[:12]
     config = _shaped(engine, request, merge(request, image, hostname=hostname))
     plan = None
@@ -80,10 +79,8 @@ def create(
             storage=storage.spec.name,
             storage_api=str(storage.spec.api),
             storage_options=dict(request.storage_options),
-            network=network.spec.name,
-            network_api=str(network.spec.api),
-            network_target=wanted.target if wanted else None,
-            network_options=dict(request.network_options),
+            endpoints=connected,
+            ports=tuple(request.ports),
             runtime=chosen_runtime.path,
             created=time.time(),
         )
@@ -91,6 +88,7 @@ def create(
             undo.push("its lock", lambda: engine.paths.lock(container_id).unlink(missing_ok=True))
             _add(engine, record, fixed=request.name is not None)
             undo.push("the container's record and layer", lambda: remove_locked(engine, record))
+            endpoints.check(engine, record)
             ensure_private(engine.paths.container(container_id))
             if plan is not None:
                 mount_plan.provide(engine, plan, storage.spec.name)

@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from plugrun import mounts, namespaces, processes
-from plugrun.errors import FailedPrecondition, NotFound
+from plugrun import mounts, processes
+from plugrun.errors import NotFound
+from plugrun.lifecycle.network import Network
 from plugrun.lifecycle.watch import exit_command
 from plugrun.paths import ensure_private
 
 if TYPE_CHECKING:
-    from plugrun.api import Attachment, NamespacePlan
     from plugrun.container import BindMount, ContainerRecord
     from plugrun.engine import Engine
     from plugrun.oci.monitor import MonitorHandle
@@ -135,34 +135,6 @@ class Volumes:
             volume_mounts.release(at.engine, at.record)
 
 
-class Network:
-    """The network namespace and the driver's endpoint in it."""
-
-    name = "network"
-
-    def acquire(self, at: Starting) -> None:
-        """Make or find the namespace the driver plans for, and let the driver set the endpoint up."""
-        record = at.record
-        driver = at.engine.network(record.network, record.network_options)
-        at.netns = _namespace(at, driver.namespace(record.network_target))
-        result = driver.setup(_attachment(record, at.netns))
-        record.net_result = {"addresses": list(result.addresses), "data": dict(result.data)}
-
-    def release(self, at: Starting) -> None:
-        """Have the driver tear down, then let the namespace go. The driver comes first: it may need it."""
-        from plugrun.api import NetResult
-
-        record, pin = at.record, at.engine.paths.netns(at.record.id)
-        result = record.net_result
-        previous = NetResult(tuple(result["addresses"]), result["data"]) if result else None
-        try:
-            driver = at.engine.network(record.network, record.network_options)
-            driver.teardown(_attachment(record, str(pin) if pin.exists() else None), previous)
-        finally:
-            namespaces.delete(pin)
-        record.net_result = None
-
-
 class Bundle:
     """``config.json``, and a root file system ready for the mounts it lists."""
 
@@ -243,27 +215,3 @@ def exit_code(engine: Engine, record: ContainerRecord) -> int | None:
         if code is not None or not live or time.monotonic() > deadline:
             return code
         time.sleep(0.002)
-
-
-def _namespace(at: Starting, plan: NamespacePlan) -> str | None:
-    from plugrun.api import Host, New
-
-    if isinstance(plan, Host):
-        return None
-    if isinstance(plan, New):
-        pin = at.engine.paths.netns(at.record.id)
-        namespaces.create(pin)
-        return str(pin)
-    other = at.engine.containers.find(plan.container)
-    if not processes.alive(other.pid, other.pid_start):
-        raise FailedPrecondition(
-            f"container {other.name} is not running, so its network cannot be shared",
-            hint=f"start it first: plugrun start {other.name}",
-        )
-    return f"/proc/{other.pid}/ns/net"
-
-
-def _attachment(record: ContainerRecord, netns: str | None) -> Attachment:
-    from plugrun.api import Attachment
-
-    return Attachment(record.id, record.config.hostname, netns, record.network_target)

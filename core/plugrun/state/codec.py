@@ -16,6 +16,8 @@ from plugrun.container import (
     Status,
     VolumeMount,
 )
+from plugrun.endpoint import Endpoint
+from plugrun.ports import PortMapping
 
 
 def encode(record: ContainerRecord) -> str:
@@ -33,6 +35,7 @@ def encode(record: ContainerRecord) -> str:
         "security": config.security._asdict(),
         "resources": config.resources._asdict(),
     }
+    raw["endpoints"] = [{**one._asdict(), "options": dict(one.options)} for one in record.endpoints]
     return json.dumps(raw, separators=(",", ":"))
 
 
@@ -41,13 +44,31 @@ def decode(text: str) -> ContainerRecord:
     raw = json.loads(text)
     names = {field.name for field in dataclasses.fields(ContainerRecord)}
     known = {name: value for name, value in raw.items() if name in names}
+    known["endpoints"] = tuple(map(_endpoint, raw["endpoints"])) if "endpoints" in raw else _only_endpoint(raw)
+    known["ports"] = tuple(PortMapping(*one) for one in raw.get("ports", ()))
     return ContainerRecord(**{**known, "config": _config(raw["config"]), "status": Status(raw["status"])})
+
+
+def _endpoint(raw: dict[str, Any]) -> Endpoint:
+    values = _known(Endpoint._fields, raw)
+    return Endpoint(**{**values, "aliases": tuple(values.get("aliases", ()))})
+
+
+def _only_endpoint(raw: dict[str, Any]) -> tuple[Endpoint, ...]:
+    """Return the endpoint of a record from before there could be several."""
+    target = raw.get("network_target")
+    name = raw["network"] + (f":{target}" if target else "")
+    options, result = raw.get("network_options", {}), raw.get("net_result")
+    return (Endpoint(raw["network"], raw["network_api"], "", name, target, options, result=result),)
 
 
 def _config(raw: dict[str, Any]) -> ContainerConfig:
     values = _known(ContainerConfig._fields, raw)
     for name in ("args", "entrypoint", "env"):
         values[name] = tuple(raw[name])
+    for name in ("exposed", "dns", "dns_search", "dns_options"):
+        values[name] = tuple(raw.get(name, ()))
+    values["extra_hosts"] = tuple((name, address) for name, address in raw.get("extra_hosts", ()))
     values["binds"] = tuple(BindMount(**_known(BindMount._fields, bind)) for bind in raw["binds"])
     values["volumes"] = tuple(VolumeMount(**_known(VolumeMount._fields, one)) for one in raw.get("volumes", ()))
     values["images"] = tuple(ImageMount(**_known(ImageMount._fields, one)) for one in raw.get("images", ()))

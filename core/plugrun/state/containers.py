@@ -108,6 +108,11 @@ class ContainerStore:
         records = [decode(row[0]) for row in self._database.query(query, values)]
         return sorted(records, key=lambda record: record.created, reverse=True)
 
+    def joined_to(self, container_id: str) -> list[ContainerRecord]:
+        """Return the containers that share a container's network namespace, running or not."""
+        query = "SELECT record FROM containers WHERE json_extract(record, '$.endpoints[0].joined') = ?"
+        return [decode(row[0]) for row in self._database.query(query, (container_id,))]
+
     def using_image(self, image_id: str) -> list[str]:
         """Return the names of the containers made from an image, or that mount it."""
         query = f"SELECT name FROM ({_USERS}) WHERE image = ? ORDER BY name"  # noqa: S608 - ours

@@ -60,6 +60,15 @@ CREATE TABLE volumes (
 ) STRICT;
 CREATE INDEX volumes_unready ON volumes (name) WHERE NOT ready;
 """,
+    """
+CREATE TABLE networks (
+    name TEXT PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    driver TEXT NOT NULL,
+    record TEXT NOT NULL
+) STRICT;
+CREATE INDEX containers_joined ON containers (json_extract(record, '$.endpoints[0].joined'));
+""",
 )
 SCHEMA_VERSION = len(_MIGRATIONS)
 

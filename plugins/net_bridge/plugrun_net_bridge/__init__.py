@@ -1,26 +1,30 @@
-"""The ``bridge`` network driver: announced, not written yet. Its probe says so, and what to use meanwhile."""
+"""The ``bridge`` network driver: containers on bridges of the host, behind rules of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from plugrun.api import ApiVersion, DriverSpec, NetworkDriver, Unavailable, hookimpl
+from plugrun.api import ApiVersion, DriverSpec, NetworkDriver, hookimpl
 
-_REASON = "plugrun 0.1.0 only announces the bridge driver; it comes with a later release"
-_HINT = "use --net host or --net none"
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def _make(_state_dir: Path, _options: Any) -> NoReturn:
-    raise Unavailable(_REASON, hint=_HINT)
+def _make(state_dir: Path, _options: Any) -> NetworkDriver:
+    from plugrun_net_bridge.driver import BridgeDriver
+
+    return BridgeDriver(state_dir)
 
 
 def _probe(_state_dir: Path) -> str | None:
-    return f"{_REASON}; {_HINT}"
+    from plugrun_net_bridge.probe import probe
+
+    return probe()
 
 
 @hookimpl
 def plugrun_network_drivers() -> Iterable[DriverSpec[NetworkDriver]]:
     """Declare the driver."""
-    return [DriverSpec("bridge", _make, _probe, api=ApiVersion(1, 0), priority=50)]
+    supports = frozenset({"networks", "ports", "reload", "explain"})
+    return [DriverSpec("bridge", _make, _probe, api=ApiVersion(1, 0), priority=100, supports=supports)]

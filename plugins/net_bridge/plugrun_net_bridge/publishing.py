@@ -1,0 +1,97 @@
+"""Ports of an endpoint: settled while nobody else settles any, held against programs of the host, then published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plugrun.api import Attachment, FailedPrecondition, InvalidArgument, Network, PortMapping
+
+if TYPE_CHECKING:
+    from plugrun_net_bridge.rules import Rules
+    from plugrun_net_bridge.store import Endpoint, Store
+
+
+def settle(store: Store, network: Network, at: Attachment, kept: Sequence[PortMapping] = ()) -> tuple[PortMapping, ...]:
+    """Return the ports of an attachment with every host port chosen.
+
+    :pre: called in a transaction of the store, in which the answer is stored.
+    :param kept: those that the endpoint has already.
+    :raises InvalidArgument: the network is internal.
+    :raises FailedPrecondition: a port is in use.
+    """
+    if not at.ports:
+        return ()
+    if network.internal:
+        raise InvalidArgument(
+            f"no port can be published on network {network.name!r}: it is internal, and nothing comes in",
+            hint="connect the container to another network too",
+        )
+    from plugrun_net_bridge import ports
+
+    fresh = [one for one in at.ports if one not in kept]
+    taken = [
+        one
+        for endpoint in store.published()
+        if (endpoint.container_id, endpoint.network_id) != (at.container_id, network.id)
+        for one in endpoint.ports
+    ]
+    taken += [one for one in at.ports if one in kept]
+    settled = iter(ports.settle(fresh, taken))
+    return tuple(one if one in kept else next(settled) for one in at.ports)
+
+
+def hold(endpoint: Endpoint, instance: str, old: Endpoint | None = None) -> Endpoint:
+    """Have a process hold the ports of an endpoint; the answer names it.
+
+    :param old: the endpoint before, whose process shares what it has.
+    :raises FailedPrecondition: a program of the host was quicker.
+    """
+    from plugrun_net_bridge import holder
+
+    former = holder.NOBODY if old is None else holder.Holder(old.holder_pid, old.holder_start)
+    if not endpoint.ports and not former.pid:
+        return endpoint._replace(holder_pid=0, holder_start=0)
+    pid, start = holder.hold(endpoint.ports, former, owner(instance, endpoint))
+    return endpoint._replace(holder_pid=pid, holder_start=start)
+
+
+def let_go(endpoint: Endpoint) -> None:
+    """End the process that holds the ports of an endpoint; twice is fine."""
+    if endpoint.holder_pid:
+        from plugrun_net_bridge import holder
+
+        holder.release(holder.Holder(endpoint.holder_pid, endpoint.holder_start))
+
+
+def owner(instance: str, endpoint: Endpoint) -> str:
+    """Return what a process is found by that was started before a crash and recorded nowhere."""
+    return f"{instance} {endpoint.container_id} {endpoint.network_id}"
+
+
+def change(store: Store, rules: Rules, instance: str, at: Attachment, network: Network) -> Endpoint:
+    """Have exactly the ports of an attachment published, without a moment in which those that stay are not.
+
+    :raises FailedPrecondition: a port is in use; nothing has changed.
+    """
+    with store.transaction():
+        old = store.find(at.container_id, network.id)
+        if old is None:
+            raise FailedPrecondition(f"container {at.name or at.hostname!r} is not on network {network.name!r}")
+        new = old._replace(ports=settle(store, network, at, old.ports))
+        store.set_ports(
+            old._replace(ports=tuple(dict.fromkeys((*old.ports, *new.ports))))
+        )  # so that nobody else gets them
+    try:
+        new = hold(new, instance, old)
+    except BaseException:
+        store.set_ports(old)
+        raise
+    try:
+        rules.replace(old, new)
+    except BaseException:
+        store.set_ports(old)
+        let_go(new)
+        raise
+    let_go(old)
+    return new

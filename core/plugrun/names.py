@@ -30,12 +30,17 @@ def check(name: str, what: str = "container") -> str:
     :param what: what it is to name, for the message.
     :raises InvalidArgument: it cannot; says which characters may.
     """
-    if not re.match(_VALID, name):
+    if not is_valid(name):
         raise InvalidArgument(
             f"{name!r} cannot be a {what} name",
             hint="use 2 to 128 of a-z A-Z 0-9 _ . - and begin with a letter or digit",
         )
     return name
+
+
+def is_valid(name: str) -> bool:
+    """Whether something of the user's can have this name."""
+    return re.match(_VALID, name) is not None
 
 
 def suggest() -> str:

@@ -34,14 +34,19 @@ def busybox(plugrun, busybox_archive):
 DRIVERS = {
     "unknown storage driver": (["--storage", "nosuch"], ["no storage driver 'nosuch'", "installed: overlay", "btrfs"]),
     "storage driver by path": (["--storage", "../x"], ["no storage driver '../x'"]),
-    "unknown network driver": (["--net", "nosuch"], ["no network driver 'nosuch'", "installed: host, none; bridge"]),
+    "unknown network driver": (
+        ["--net", "nosuch"],
+        ["no network or network driver 'nosuch'", "bridge, container, host, none"],
+    ),
     "storage driver without its file system": (
         ["--storage", "btrfs"],
         ["'btrfs' cannot be used here", "is not on btrfs", "storage create"],
     ),
-    "announced network driver": (["--net", "bridge"], ["'bridge' cannot be used here", "only announces", "host, none"]),
-    "announced network driver with a target": (["--net", "container:web"], ["'container' cannot be used here"]),
-    "network driver without targets": (["--net", "none:web"], ["no network driver 'none:web'"]),
+    "network driver without a target": (["--net", "container"], ["needs the name of a container", "container:NAME"]),
+    "network of a container that is missing": (["--net", "container:web"], ["no such container: web"]),
+    "network at a path that is missing": (["--net", "ns:/nosuch"], ["no network namespace at /nosuch"]),
+    "network at a path of something else": (["--net", "ns:/etc/passwd"], ["/etc/passwd is no network namespace"]),
+    "network driver without targets": (["--net", "none:web"], ["no network or network driver 'none:web'"]),
     "option of a driver without any": (["--storage-opt", "a=b"], ["'overlay' takes no options, got 'a=b'"]),
     "driver option without a value": (["--net-opt", "a"], ["--net-opt 'a' is not KEY=VALUE"]),
     "unknown runtime": (["--runtime", "nosuch"], ["no OCI runtime 'nosuch'", "installed: crun"]),
@@ -120,7 +125,7 @@ def test_options_that_make_no_container(plugrun, busybox, bad):
             assert_refused(plugrun(command, *options, busybox, "true"), 125, *words)
 
 
-@pytest.mark.parametrize("bad", ["unknown storage driver", "announced network driver", "unknown runtime"])
+@pytest.mark.parametrize("bad", ["unknown storage driver", "unknown network driver", "unknown runtime"])
 def test_drivers_chosen_before_the_command(plugrun, busybox, bad):
     options, words = DRIVERS[bad]
     with nothing_made(plugrun):

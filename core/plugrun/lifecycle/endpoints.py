@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from plugrun import networks
+from plugrun import names, namespaces, networks
 from plugrun.api import Existing, Host, Join, New, SupportsPorts
 from plugrun.endpoint import Endpoint
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
@@ -62,6 +62,8 @@ def choose(
             hint="leave out --ip, --ip6, --mac-address and --network-alias, or use another network",
         )
     joined = engine.containers.find(wanted.container).id if isinstance(wanted, Join) else ""
+    if isinstance(wanted, Existing):
+        namespaces.check(wanted.path)
     endpoint = Endpoint(
         driver=name,
         api=str(engine.plugins.network[name].spec.api),
@@ -117,10 +119,10 @@ def _resolve(engine: Engine, value: str | None) -> tuple[str, str | None, Networ
         rejected = any(one.name == value and one.kind in {"network", ""} for one in plugins.rejected)
         if rejected:
             plugins.select_network(value, root)  # says what is wrong with it
-        names = dict.fromkeys([*plugins.network, *(one.network.name for one in engine.networks.all())])
+        known = dict.fromkeys([*plugins.network, *(one.network.name for one in engine.networks.all())])
+        make = f"make it: plugrun network create {value}; or " if names.is_valid(value) else ""
         raise NotFound(
-            f"no network or network driver {value!r}",
-            hint=f"make it: plugrun network create {value}; or use one of: {', '.join(names)}",
+            f"no network or network driver {value!r}", hint=f"{make}use one of: {', '.join(known)}"
         ) from error
     return plugins.select_network(network.driver, root).spec.name, None, network
 

@@ -120,3 +120,6 @@ class RecordingNetwork:
 
     def gc(self, valid: frozenset[str]) -> None:
         self.record("gc")
+
+    def close(self) -> None:
+        self.record("close")

@@ -598,6 +598,10 @@ class NetworkDriver(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of files and handles; calling it twice is fine."""
+        ...
+
 
 @runtime_checkable
 class SupportsNetworks(Protocol):

@@ -52,6 +52,8 @@ class Engine:
         """Let go of the database and the drivers."""
         for name in {name for name, _ in self._storage}:
             self.close_storage(name)
+        while self._network:
+            self._network.popitem()[1].close()
         self._database.close()
 
     @cached_property

@@ -51,9 +51,12 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._turn = threading.RLock()
 
-    def __del__(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    def close(self) -> None:
+        """Close the connection; using the object again opens a new one."""
+        with self._turn:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> list[Any]:
         """Return the rows that a statement answers.

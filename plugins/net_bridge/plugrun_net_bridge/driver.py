@@ -106,6 +106,10 @@ class BridgeDriver:
             if not valid:
                 collector.everything(link)
 
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
     # --- Networks -------------------------------------------------------------------------------------------------
 
     def make_network(self, draft: NetworkDraft, others: Sequence[Network]) -> Network:

@@ -44,6 +44,7 @@ class Store:
         self._database = Database(path)
         self._do = self._database.execute
         self.transaction = self._database.transaction
+        self.close = self._database.close
         self._path = path
 
     def exists(self) -> bool:

@@ -61,6 +61,9 @@ class SharingDriver:
     def gc(self, valid: frozenset[str]) -> None:
         """Do nothing."""
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 def _identity(path: str | None) -> str | None:
     """Return what tells a namespace from all others while it lives (namespaces(7)); ``None`` if there is none."""

@@ -29,3 +29,6 @@ class HostDriver:
 
     def gc(self, valid: frozenset[str]) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -36,3 +36,6 @@ class IsolatedDriver:
 
     def gc(self, valid: frozenset[str]) -> None:
         """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -87,15 +87,16 @@ def expose(text: str) -> str:
     return PortMapping(first, protocol=protocol, size=last - first + 1).inside
 
 
-def inside(text: str) -> tuple[int, str]:
+def inside(text: str) -> str:
     """Read one ``PORT[/PROTOCOL]`` of a container.
 
+    :return: the same with its protocol.
     :raises InvalidArgument: it makes no sense; quotes it.
     """
     rest, protocol = _protocol(f"port {text!r}", text)
     if not _is_port(rest):
         raise InvalidArgument(f"{text!r} is no port", hint="write PORT or PORT/udp; to publish one: plugrun port add")
-    return int(rest), protocol
+    return PortMapping(int(rest), protocol=protocol).inside
 
 
 def _protocol(about: str, text: str) -> tuple[str, str]:

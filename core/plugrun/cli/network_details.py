@@ -92,6 +92,18 @@ def published(record: ContainerRecord) -> list[PortMapping]:
     return [PortMapping(*port) for result in stored for port in result.get("ports", ())]
 
 
+def shown_ports(record: ContainerRecord) -> str:
+    """Return the ports of a container in a line: those published, then those only exposed."""
+    found = published(record)
+    taken = {(one.container_port + offset, one.protocol) for one in found for offset in range(one.size)}
+    bare = [
+        PortMapping(first, protocol=protocol, size=last - first + 1).inside
+        for first, last, protocol in spans(record.config.exposed)
+        if not taken.issuperset((port, protocol) for port in range(first, last + 1))
+    ]
+    return ", ".join([*map(str, found), *dict.fromkeys(bare)])
+
+
 def each(ports: Iterable[PortMapping]) -> Iterator[tuple[str, str, int]]:
     """Yield each published port by itself: what it is in the container, and address and port on the host."""
     for one in ports:

@@ -95,7 +95,9 @@ def inside(text: str) -> str:
     """
     rest, protocol = _protocol(f"port {text!r}", text)
     if not _is_port(rest):
-        raise InvalidArgument(f"{text!r} is no port", hint="write PORT or PORT/udp; to publish one: plugrun port add")
+        raise InvalidArgument(
+            f"{text!r} is no port", hint="write PORT or PORT/udp; to publish one: plugrun port add CONTAINER PORT"
+        )
     return PortMapping(int(rest), protocol=protocol).inside
 
 

@@ -95,11 +95,11 @@ def published(record: ContainerRecord) -> list[PortMapping]:
 def shown_ports(record: ContainerRecord) -> str:
     """Return the ports of a container in a line: those published, then those only exposed."""
     found = published(record)
-    taken = {(one.container_port + offset, one.protocol) for one in found for offset in range(one.size)}
+    taken = {inside for inside, _, _ in each(found)}
     bare = [
-        PortMapping(first, protocol=protocol, size=last - first + 1).inside
-        for first, last, protocol in spans(record.config.exposed)
-        if not taken.issuperset((port, protocol) for port in range(first, last + 1))
+        PortMapping(ports[0].container_port, protocol=ports[0].protocol, size=len(ports)).inside
+        for ports in map(parsing.exposed, record.config.exposed)
+        if any(one.inside not in taken for one in ports)
     ]
     return ", ".join([*map(str, found), *dict.fromkeys(bare)])
 

@@ -90,7 +90,8 @@ def command_lines(name: str, command: Any, shown: dict[Any, str]) -> Iterator[st
     yield from ("", f"## {name}", "", first_paragraphs(command.help), "")
     arguments = [one.metavar or one.name.upper() for one in command.params if one.param_type_name == "argument"]
     subcommands = hasattr(command, "list_commands")
-    usage = [name, "[OPTIONS]", *arguments, *(["COMMAND"] if subcommands else [])]
+    words = command.subcommand_metavar.removesuffix(" [ARGS]...") if subcommands else ""
+    usage = [name, "[OPTIONS]", *arguments, *filter(None, [words])]
     yield from ("```text", " ".join(usage), "```", "")
     rows = list(option_rows(command))
     if rows:

@@ -33,6 +33,7 @@ def checks(engine: Engine) -> Iterator[Check]:
     yield from _drivers(engine)
     yield from _security()
     yield from _leftovers(engine)
+    yield from _endpoints(engine)
 
 
 def _runtimes() -> Iterator[Check]:
@@ -115,3 +116,12 @@ def _leftovers(engine: Engine) -> Iterator[Check]:
         yield Check("warn", "leftover snapshots", f"{what} to no container or volume: plugrun image prune")
     if not stray and not left:
         yield Check("ok", "leftovers", "none")
+
+
+def _endpoints(engine: Engine) -> Iterator[Check]:
+    from plugrun import endpoint_checks
+
+    try:
+        yield from endpoint_checks.checks(engine)
+    except Unavailable as error:
+        yield Check("fail", "endpoints", str(error))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import locks, names
 from plugrun.api import Network, NetworkDraft, NetworkDriver, Subnet, SupportsNetworks
-from plugrun.errors import AlreadyExists, FailedPrecondition, InvalidArgument, PlugrunError
+from plugrun.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, PlugrunError
 from plugrun.state.networks import NetworkRecord
 
 if TYPE_CHECKING:
@@ -74,6 +74,36 @@ def default(engine: Engine, driver: str, opened: NetworkDriver) -> Network | Non
                 draft = NetworkDraft(os.urandom(32).hex(), driver)
                 found = _add(engine, driver, opened, draft, {}, default=True)
     return found.network
+
+
+def ensure_defaults(engine: Engine) -> None:
+    """Make the default network of every driver that works here and has networks, for those who want to see them.
+
+    One that cannot be made is a warning.
+    """
+    from plugrun.drivers import finding
+
+    for name, declared in engine.plugins.network.items():
+        if engine.networks.named(name) is None and finding("network", declared, engine.paths.root) is None:
+            try:
+                default(engine, name, engine.network(name, {}))
+            except PlugrunError as error:
+                engine.warn(f"network driver {name} has no default network: {error}")
+
+
+def find(engine: Engine, name_or_id: str) -> NetworkRecord:
+    """Return a network, as :meth:`plugrun.state.networks.NetworkStore.find`; a default one is made when asked for.
+
+    :raises NotFound: there is none, or it is a driver without networks.
+    :raises InvalidArgument: the beginning of an id fits several.
+    """
+    if name_or_id not in engine.plugins.network or engine.networks.named(name_or_id) is not None:
+        return engine.networks.find(name_or_id)
+    if default(engine, name_or_id, engine.network(name_or_id, {})) is None:
+        raise NotFound(
+            f"network driver {name_or_id!r} has no networks", hint="see all networks with: plugrun network ls"
+        )
+    return engine.networks.find(name_or_id)
 
 
 def remove(engine: Engine, name: str) -> None:

@@ -10,7 +10,7 @@ from plugrun.cli.params import REQUIRED, Argument, parameters
 COMMANDS = [
     *([name] for name in commands.TOP),
     *([group] for group in commands.GROUPS),
-    *([group, name] for group, (_, entries) in commands.GROUPS.items() for name in entries),
+    *([group, name] for group, found in commands.GROUPS.items() for name in found.entries),
 ]
 
 

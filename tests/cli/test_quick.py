@@ -16,7 +16,7 @@ from plugrun.cli.params import Argument, fields, parameters
 
 COMMANDS = [
     *([name] for name in commands.TOP),
-    *([group, name] for group, (_, entries) in commands.GROUPS.items() for name in entries),
+    *([group, name] for group, found in commands.GROUPS.items() for name in found.entries),
 ]
 
 
@@ -85,6 +85,15 @@ def pieces(declared) -> st.SearchStrategy[list[list[str]]]:
 @example(["rm", "one", "-f", "two"])
 @example(["exec", "-e", "A=b", "web", "env", "-i"])
 @example(["image", "import", "-", "name:tag", "-c", "CMD x"])
+@example(["run", "-p", "80:80", "-p=81:81", "-P", "--net", "front", "--network=back", "--dns-opt", "rotate", "busybox"])
+@example(["port", "web"])
+@example(["port", "web", "80/udp"])
+@example(["port", "add"])
+@example(["port", "add", "80"])
+@example(["port", "add", "web", "8080:80"])
+@example(["port", "rm", "web", "80", "81"])
+@example(["port", "rm", "--", "web", "80"])
+@example(["port", "web", "80", "81"])
 def test_as_typer_does(words):
     assert quick_parse(words) == typer_parse(words)
 
@@ -126,3 +135,25 @@ def test_flags_take_a_truth_value_as_in_docker(text, value):
 )
 def test_what_it_does_not_understand_is_typers(words):
     assert quick_parse(words) is None
+
+
+PORT_LINES = {
+    "web": ("port", {"container": "web", "private": None}),
+    "web 80": ("port", {"container": "web", "private": "80"}),
+    "add": ("port", {"container": "add", "private": None}),
+    "rm 80": ("port", {"container": "rm", "private": "80"}),
+    "add web 8080:80": ("add", {"container": "web", "ports": ["8080:80"]}),
+    "rm web 80 81": ("rm", {"container": "web", "ports": ["80", "81"]}),
+}
+
+
+@pytest.mark.parametrize("words", PORT_LINES)
+def test_port_is_a_command_and_a_group(words):
+    """Two words after ``add`` make it a command; fewer, and it is a container."""
+    entry, _, values = quick.parse(["port", *words.split()])
+    assert (entry.target, by_name(values)) == (f"port:{PORT_LINES[words][0]}", PORT_LINES[words][1])
+
+
+def test_there_is_help_for_what_port_adds(capsys):
+    program.program().main(args=["port", "add", "--help"], prog_name="plugrun", standalone_mode=False)
+    assert "Usage: plugrun port add [OPTIONS] CONTAINER" in capsys.readouterr().out

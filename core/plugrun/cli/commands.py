@@ -35,10 +35,24 @@ class Entry(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Commands under a word of their own, such as ``plugrun image ls``."""
+    """Commands under a word of their own, such as ``plugrun image ls``.
+
+    :param default: the command that the word is by itself, such as ``plugrun port web``. It takes a line unless that
+        has two words more than ``plugrun port add``, or an option: with one or none, ``add`` is a container.
+    :param panel: heading it stands under in the help, if not that of all groups.
+    """
 
     summary: str
     entries: Mapping[str, Entry]
+    default: Entry | None = None
+    panel: str | None = None
+
+    def find(self, words: list[str]) -> tuple[Entry, list[str]] | None:
+        """Return the command that words after the group's begin with, and the words after it."""
+        entry = self.entries.get(words[0]) if words else None
+        if entry and (self.default is None or len(words) > 2 or words[-1].startswith("-")):
+            return entry, words[1:]
+        return (self.default, words) if self.default else None
 
 
 _CONTAINER = {
@@ -61,10 +75,16 @@ _CONTAINER = {
     "clone": Entry("branch:clone", RUN),
     "move": Entry("move:move", RUN),
 }
+_PORT = Entry("port:port", LOOK)
 GROUPS: Mapping[str, Group] = {
     "container": Group(
         "Work with containers.",
-        {**_CONTAINER, "ls": Entry("ps:ps", LOOK), "cleanup": Entry("control:cleanup", hidden=True)},
+        {
+            **_CONTAINER,
+            "ls": Entry("ps:ps", LOOK),
+            "port": Entry("port:port", LOOK),
+            "cleanup": Entry("control:cleanup", hidden=True),
+        },
     ),
     "image": Group(
         "Work with images.",
@@ -98,6 +118,27 @@ GROUPS: Mapping[str, Group] = {
             "rm": Entry("volume:rm"),
             "prune": Entry("volume:prune"),
         },
+    ),
+    "network": Group(
+        "Work with networks.",
+        {
+            "create": Entry("network:create"),
+            "ls": Entry("network:ls"),
+            "inspect": Entry("inspect:inspect_network"),
+            "connect": Entry("network_changes:connect"),
+            "disconnect": Entry("network_changes:disconnect"),
+            "explain": Entry("network_paths:explain"),
+            "reload": Entry("network_paths:reload"),
+            "exists": Entry("network:exists"),
+            "rm": Entry("network:rm"),
+            "prune": Entry("network:prune"),
+        },
+    ),
+    "port": Group(
+        "Show where the ports of a container are published, or publish more and fewer of them.",
+        {"add": Entry("port:add"), "rm": Entry("port:rm")},
+        default=_PORT,
+        panel=LOOK,
     ),
     "storage": Group(
         "See where storage drivers keep things, and manage their pools.",
@@ -141,5 +182,4 @@ def find(words: list[str]) -> tuple[Entry, list[str]] | None:
     if words[:1] and words[0] in TOP:
         return TOP[words[0]], words[1:]
     group = GROUPS.get(words[0]) if words else None
-    entry = group.entries.get(words[1]) if group and len(words) > 1 else None
-    return (entry, words[2:]) if entry else None
+    return group.find(words[1:]) if group else None

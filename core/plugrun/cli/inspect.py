@@ -1,4 +1,4 @@
-"""``plugrun inspect``: everything known about containers, images and volumes, as JSON."""
+"""``plugrun inspect``: everything known about containers, images, volumes and networks, as JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def inspect(
     common: Globals,
     names: _Names,
     format_: _Format = None,
-    type_: Annotated[str | None, option("--type", help="container, image or volume.", metavar="TYPE")] = None,
+    type_: Annotated[str | None, option("--type", help="container, image, volume or network.", metavar="TYPE")] = None,
     size: _Size = False,
 ) -> int:
-    """Show everything known about containers, images or volumes."""
-    finders = {"container": _sized if size else _container, "image": _image, "volume": _volume}
+    """Show everything known about containers, images, volumes or networks."""
+    finders = {"container": _sized if size else _container, "image": _image, "volume": _volume, "network": _network}
     if type_ is not None and type_ not in finders:
-        raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container, image or volume")
+        raise InvalidArgument(f"--type {type_!r} cannot be inspected", hint="use container, image, volume or network")
     chosen = [finders[type_]] if type_ else list(finders.values())
     return _show(common, names, chosen, format_)
 
@@ -52,6 +52,13 @@ def inspect_image(common: Globals, names: Annotated[list[str], argument("IMAGE..
 def inspect_volume(common: Globals, names: Annotated[list[str], argument("VOLUME...")], format_: _Format = None) -> int:
     """Show everything known about volumes."""
     return _show(common, names, [_volume], format_)
+
+
+def inspect_network(
+    common: Globals, names: Annotated[list[str], argument("NETWORK...")], format_: _Format = None
+) -> int:
+    """Show everything known about networks, and which containers are connected to them."""
+    return _show(common, names, [_network], format_)
 
 
 def _show(
@@ -86,7 +93,7 @@ def _first(opened: Engine, name: str, finders: Sequence[Callable[[Engine, str], 
         return finders[-1](opened, name)
     except NotFound as error:
         if len(finders) > 1:
-            raise NotFound(f"no such container, image or volume: {name}") from error
+            raise NotFound(f"no such container, image, volume or network: {name}") from error
         raise
 
 
@@ -102,6 +109,13 @@ def _volume(opened: Engine, name: str) -> dict[str, Any]:
     return details(opened, opened.volumes.find(name))
 
 
+def _network(opened: Engine, name: str) -> dict[str, Any]:
+    from plugrun import networks
+    from plugrun.cli.network_details import details
+
+    return details(opened, networks.find(opened, name))
+
+
 def _sized(opened: Engine, name: str) -> dict[str, Any]:
     """Describe a container, and measure it; what cannot be measured is left out."""
     from plugrun import usage
@@ -113,6 +127,8 @@ def _sized(opened: Engine, name: str) -> dict[str, Any]:
 
 
 def _container(opened: Engine, name: str) -> dict[str, Any]:
+    from plugrun.cli import network_details
+
     record = opened.containers.find(name)
     running = is_running(record)
     state = Status.EXITED if record.status is Status.RUNNING and not running else record.status
@@ -141,12 +157,13 @@ def _container(opened: Engine, name: str) -> dict[str, Any]:
         ],
         "GraphDriver": {"Name": record.storage, "Data": {"Snapshot": record.snapshot}},
         "Runtime": record.runtime,
-        "HostConfig": _host_config(opened, record),
+        "HostConfig": {**_host_config(opened, record), **network_details.host_config(record)},
         "Mounts": _mounts(opened, record.config),
-        "Config": _config(record.config),
-        "NetworkSettings": {
-            "Networks": {one.name: {"Addresses": list(one.addresses)} for one in record.endpoints},
+        "Config": {
+            **_config(record.config),
+            "ExposedPorts": {port: {} for port in network_details.exposed(record.config)},
         },
+        "NetworkSettings": network_details.settings(opened, record),
         "LogPath": str(opened.paths.container(record.id) / "container.log"),
     }
 
@@ -163,7 +180,6 @@ def _host_config(opened: Engine, record: ContainerRecord) -> dict[str, Any]:
     config, limits, security = record.config, record.config.resources, record.config.security
     return {
         "Binds": _binds(opened, config),
-        "NetworkMode": record.network,
         "AutoRemove": config.auto_remove,
         "Memory": limits.memory or 0,
         "MemorySwap": limits.memory_swap or 0,

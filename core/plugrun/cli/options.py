@@ -8,7 +8,7 @@ from plugrun import quota, validate
 from plugrun.cli import parse
 from plugrun.cli.params import option
 from plugrun.container import Resources
-from plugrun.request import ContainerRequest, NetworkChoice
+from plugrun.request import ContainerRequest
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMING = "Name and image"
 PROCESS = "Process"
-DRIVERS = "Storage and network"
+DRIVERS = "Storage and runtime"
 FILES = "Files"
 LIMITS = "Limits"
 SECURITY = "Security"
@@ -37,12 +37,6 @@ class ContainerOptions(NamedTuple):
     storage_opt: Annotated[
         list[str] | None,
         option("--storage-opt", help="Size limit, or the driver's own option.", metavar="size=BYTES", panel=DRIVERS),
-    ] = None
-    net: Annotated[
-        str | None, option("--net", "--network", help="Network driver.", metavar="NETWORK", panel=DRIVERS)
-    ] = None
-    net_opt: Annotated[
-        list[str] | None, option("--net-opt", help="Option of the network driver.", metavar="KEY=VALUE", panel=DRIVERS)
     ] = None
     runtime: Annotated[
         str | None, option("--runtime", help="OCI runtime, by name or path.", metavar="RUNTIME", panel=DRIVERS)
@@ -160,8 +154,6 @@ class ContainerOptions(NamedTuple):
             storage=self.storage or common.storage,
             storage_options=storage_options,
             storage_size=storage_size,
-            networks=[NetworkChoice(value) for value in (self.net or common.net,) if value is not None],
-            network_options=parse.driver_options(self.net_opt or [], "--net-opt"),
             runtime=self.runtime or common.runtime,
         )
         if not (self.volume or self.mount or self.tmpfs or self.volumes_from):

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from plugrun.cli.commands import GROUPS, TOP, VERSION, Entry, Group
 from plugrun.cli.context import Globals
-from plugrun.cli.params import REQUIRED, Option, Parameter, call, fields, parameters
+from plugrun.cli.params import REQUIRED, Argument, Option, Parameter, call, fields, parameters
 
 _MANAGEMENT = "Management commands"
 _ALIKE = 0.5  # of difflib's ratio: "rn" is like "run" and "rm"
@@ -50,6 +50,20 @@ class LazyGroup(TyperGroup):
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), cutoff=_ALIKE)
             ctx.fail(f"No such command {args[0]!r}" + (f"; did you mean {' or '.join(close)}?" if close else "."))
         return super().resolve_command(ctx, args)
+
+
+class _DefaultGroup(LazyGroup):
+    """A group whose word is a command by itself, too."""
+
+    group: Group
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command as the quick parser does."""
+        found = self.group.find(args)
+        assert found is not None
+        if found[0] is not self.group.default:
+            return super().resolve_command(ctx, args)
+        return None, _command("", found[0]), args
 
 
 class Program(LazyGroup):
@@ -110,14 +124,28 @@ def _command(name: str, entry: Entry) -> Any:
 
 
 def _group(name: str, group: Group) -> Any:
-    lazy = type("Group", (LazyGroup,), {"entries": group.entries})
+    base = _DefaultGroup if group.default else LazyGroup
+    lazy = type("Group", (base,), {"entries": group.entries, "group": group})
     app = typer.Typer(
-        cls=lazy, add_completion=False, context_settings=_SETTINGS, no_args_is_help=True, help=group.summary
+        cls=lazy,
+        add_completion=False,
+        context_settings=_SETTINGS,
+        no_args_is_help=True,
+        help=group.summary,
+        subcommand_metavar=_usage(group),
     )
     app.callback()(lambda: None)
     command: Any = typer.main.get_command(app)
-    command.name, command.rich_help_panel = name, _MANAGEMENT
+    command.name, command.rich_help_panel = name, group.panel or _MANAGEMENT
     return command
+
+
+def _usage(group: Group) -> str | None:
+    """Return what follows the word of a group that is a command by itself, for the help; Typer knows the others'."""
+    if group.default is None:
+        return None
+    own = [one.marker.metavar for one in parameters(group.default.load()) if isinstance(one.marker, Argument)]
+    return f"{' '.join(own)} | COMMAND [ARGS]..."
 
 
 def _with_parameters(

@@ -23,6 +23,7 @@ _COLUMNS = {
     "Status": "STATUS",
     "Storage": "STORAGE",
     "Network": "NETWORK",
+    "Ports": "PORTS",
     "Names": "NAMES",
 }
 _COMMAND_WIDTH = 20
@@ -48,7 +49,8 @@ def ps(
             records = [record for record in records if is_running(record)]
         sizes = _sizes(opened, records) if size and not quiet else {}
     rows = [{**row(record, whole=no_trunc), "Size": sizes.get(record.id, "")} for record in records]
-    columns = {**_COLUMNS, "Size": "SIZE"} if size else _COLUMNS
+    columns = {name: heading for name, heading in _COLUMNS.items() if name != "Ports" or any(row[name] for row in rows)}
+    columns |= {"Size": "SIZE"} if size else {}
     shown = "\n".join(row["ID"] for row in rows) if quiet else text.render(rows, format_, columns)
     if shown:
         text.say(shown)
@@ -80,9 +82,19 @@ def row(record: ContainerRecord, *, whole: bool) -> dict[str, Any]:
         "Status": _status(record),
         "Storage": record.storage,
         "Network": record.network,
+        "Ports": _ports(record),
         "Names": record.name,
         "Labels": ",".join(f"{key}={value}" for key, value in record.config.labels.items()),
     }
+
+
+def _ports(record: ContainerRecord) -> str:
+    """Return what is published now; as in Docker also what is only exposed, and nothing when it does not run."""
+    if not (record.ports or record.config.exposed) or not is_running(record):
+        return ""
+    from plugrun.cli.network_details import shown_ports  # not for most containers
+
+    return shown_ports(record)
 
 
 def _state(record: ContainerRecord) -> str:

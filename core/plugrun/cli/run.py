@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from plugrun.cli import text
 from plugrun.cli.context import Globals, engine
+from plugrun.cli.network_options import NetworkOptions  # noqa: TC001 - read at run time, for what it declares
 from plugrun.cli.options import PROCESS, ContainerOptions
 from plugrun.cli.params import argument, option
 from plugrun.cli.parse import require_terminal
@@ -47,6 +48,7 @@ class Fetching(NamedTuple):
 def create(
     common: Globals,
     options: ContainerOptions,
+    network: NetworkOptions,
     fetching: Fetching,
     image: _Image,
     command: _Command = None,
@@ -58,7 +60,7 @@ def create(
     """Make a container without starting it; print its id."""
     from plugrun.lifecycle.create import create as make
 
-    request = options.request(image, command or [], common, auto_remove=rm)
+    request = network.add(options.request(image, command or [], common, auto_remove=rm), common)
     with engine(common) as opened, _id_file(cidfile) as write_id, unpacking(image) as progress:
         record = make(opened, request, find_image=fetching.finder(opened, request), progress=progress)
         write_id(record.id)
@@ -68,6 +70,7 @@ def create(
 def run(
     common: Globals,
     options: ContainerOptions,
+    network: NetworkOptions,
     fetching: Fetching,
     image: _Image,
     command: _Command = None,
@@ -87,7 +90,7 @@ def run(
     from plugrun.lifecycle.start import start
     from plugrun.lifecycle.state import is_running
 
-    request = options.request(image, command or [], common, auto_remove=rm)
+    request = network.add(options.request(image, command or [], common, auto_remove=rm), common)
     if not detach:
         require_terminal(tty=options.tty, stdin=options.interactive)
     with engine(common) as opened:

@@ -23,9 +23,7 @@ def test_exposed_ports():
     assert exposed("80-82/UDP") == tuple(PortMapping(port, 0, "udp") for port in (80, 81, 82))
 
 
-@pytest.mark.parametrize(
-    "text", ["", "x", "0", "65536", "82-80", "80/icmp", "80/tcp\n", "80-", "-80", "٣", "80/x/udp"]
-)
+@pytest.mark.parametrize("text", ["", "x", "0", "65536", "82-80", "80/icmp", "80/tcp\n", "80-", "-80", "٣", "80/x/udp"])
 def test_what_an_image_exposes_may_make_no_sense(text):
     assert exposed(text) == ()
 

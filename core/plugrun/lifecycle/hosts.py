@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from plugrun import locks
 from plugrun.container import Status
-from plugrun.errors import PlugrunError
+from plugrun.errors import FailedPrecondition, PlugrunError
 from plugrun.oci import etc_files, hosts_file, resolv_conf
 from plugrun.paths import ensure_private
 
@@ -77,11 +77,14 @@ def refresh(engine: Engine, endpoints: Iterable[Endpoint]) -> None:
             marked |= set(os.listdir(engine.paths.hosts(network)))
     if not marked:
         return
-    with locks.held(engine.paths.hosts_lock, what="the names of containers"):
-        for container in sorted(marked):
-            record = engine.containers.get(container)
-            if record is not None and record.status is Status.RUNNING:
-                _update(engine, record)
+    try:
+        with locks.held(engine.paths.hosts_lock, what="the names of containers"):
+            for container in sorted(marked):
+                record = engine.containers.get(container)
+                if record is not None and record.status is Status.RUNNING:
+                    _update(engine, record)
+    except FailedPrecondition as error:
+        engine.warn(f"containers may not find each other by name: {error}")
 
 
 def rewrite(engine: Engine, record: ContainerRecord, others: Sequence[str]) -> None:
@@ -131,8 +134,7 @@ def _mark(engine: Engine, record: ContainerRecord, endpoint: Endpoint) -> None:
 
 
 def _named(endpoints: Iterable[Endpoint]) -> set[str]:
-    """Return the ids of users' networks; a driver's own is called as the driver is, and has no names."""
-    return {endpoint.network for endpoint in endpoints if endpoint.network and endpoint.name != endpoint.driver}
+    return {endpoint.network for endpoint in endpoints if endpoint.has_names}
 
 
 def _places(engine: Engine, record: ContainerRecord) -> Iterator[tuple[Endpoint, etc_files.Place]]:
@@ -148,6 +150,6 @@ def _places(engine: Engine, record: ContainerRecord) -> Iterator[tuple[Endpoint,
                 nameservers=tuple(result.get("nameservers", ())),
                 gateways=tuple(result.get("gateways", ())),
                 internal=found is not None and found.network.internal,
-                named=found is not None and not found.network.default,
+                named=endpoint.has_names,
             ),
         )

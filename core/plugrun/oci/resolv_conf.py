@@ -79,7 +79,7 @@ def check(dns: Iterable[str], search: Iterable[str], options: Iterable[str]) -> 
 
 def _settings(about: About, read: Callable[[str], str]) -> tuple[Settings, str]:
     """Return what holds if the user says nothing, and a comment that says why it is little."""
-    if not about.connected:
+    if not about.connected and not about.host_network:
         return {}, _NO_NETWORK
     own = nameservers(about.places)
     if own:

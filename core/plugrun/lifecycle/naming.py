@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from plugrun.api import Join
 from plugrun.errors import InvalidArgument, PlugrunError
 from plugrun.lifecycle import hosts
 from plugrun.lifecycle.network import netns_of
-from plugrun.oci import etc_files
+from plugrun.oci import etc_files, hosts_file, resolv_conf
 
 if TYPE_CHECKING:
-    from plugrun.container import ContainerConfig, ContainerRecord
+    from plugrun.api import NamespacePlan
+    from plugrun.container import ContainerRecord
     from plugrun.engine import Engine
+    from plugrun.request import ContainerRequest
 
 
 def files(engine: Engine, record: ContainerRecord, netns: str | None) -> dict[str, str]:
@@ -29,17 +32,20 @@ def files(engine: Engine, record: ContainerRecord, netns: str | None) -> dict[st
     about = hosts.about(engine, record, netns)
     if owner == record.id:
         return etc_files.write(directory, about, hosts.enter(engine, record, about))
-    check_shared(record.config)
     written = etc_files.write(directory, about)
     return {**etc_files.places(engine.paths.container(owner)), "/etc/hostname": written["/etc/hostname"]}
 
 
-def check_shared(config: ContainerConfig) -> None:
-    """Check that a container that is to share another one's network wants no names of its own.
+def check(request: ContainerRequest, wanted: NamespacePlan) -> None:
+    """Check what a request says about names.
 
-    :raises InvalidArgument: it does.
+    :raises InvalidArgument: it makes no sense, or the container is to share another one's network and so its names.
     """
-    if config.dns or config.dns_search or config.dns_options or config.extra_hosts:
+    if not (request.dns or request.dns_search or request.dns_options or request.extra_hosts):
+        return
+    resolv_conf.check(request.dns, request.dns_search, request.dns_options)
+    hosts_file.check(request.extra_hosts)
+    if isinstance(wanted, Join):
         raise InvalidArgument(
             "a container that shares another one's network shares its names and resolvers too",
             hint="leave out --dns, --dns-search, --dns-option and --add-host, or give them to the other container",

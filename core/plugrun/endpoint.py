@@ -39,6 +39,11 @@ class Endpoint(NamedTuple):
     result: Mapping[str, Any] | None = None
 
     @property
+    def has_names(self) -> bool:
+        """Whether it is on a user's network; a driver's own is called as the driver is, and has no names."""
+        return bool(self.network) and self.name != self.driver
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The addresses that the container has here now, with prefix lengths."""
         return tuple((self.result or {}).get("addresses", ()))

@@ -90,6 +90,15 @@ class Paths(NamedTuple):
         """The file that whoever sets up endpoints holds locked together with others, and who collects them alone."""
         return self.root / "locks" / "network-use"
 
+    def hosts(self, network_id: str) -> Path:
+        """Return the directory of marks of the containers whose ``/etc/hosts`` has the others on a network."""
+        return self.run_root / "hosts" / network_id
+
+    @property
+    def hosts_lock(self) -> Path:
+        """The file that whoever changes running containers' ``/etc/hosts`` holds locked."""
+        return self.run_root / "locks" / "hosts"
+
     def watch(self, container_id: str) -> Path:
         """Return the file that whoever waits for the container's end, to clean up after it, holds locked."""
         return self.run_root / "locks" / f"{container_id}.watch"

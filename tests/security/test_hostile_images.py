@@ -251,6 +251,6 @@ def test_the_engines_files_are_written_nowhere_else(tmp_path):
     (tmp_path / "victim").write_text("untouched")
     for name in ("hosts", "hostname", "resolv.conf"):
         (tmp_path / name).symlink_to("victim")
-    etc_files.write(tmp_path, hostname="box", host_network=False, addresses=())
+    etc_files.write(tmp_path, etc_files.About("box"))
     assert (tmp_path / "victim").read_text() == "untouched"
     assert (tmp_path / "hostname").read_text() == "box\n"

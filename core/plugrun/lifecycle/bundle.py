@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from plugrun import programs
 from plugrun.errors import Unavailable
-from plugrun.oci import etc_files, resources, rootfs, user
+from plugrun.lifecycle import naming
+from plugrun.oci import resources, rootfs, user
 from plugrun.oci.spec import SpecInputs, build_spec
 from plugrun.rootfd import RootDir
 
@@ -28,12 +29,7 @@ def specification(at: Starting) -> dict[str, Any]:
     engine, record = at.engine, at.record
     config = record.config._replace(binds=(*record.config.binds, *at.mounted))
     where = str(engine.paths.rootfs(record.id))
-    files = etc_files.write(
-        engine.paths.container(record.id),
-        hostname=config.hostname,
-        host_network=at.netns is None,
-        addresses=tuple(address for endpoint in record.endpoints for address in endpoint.addresses),
-    )
+    files = naming.files(engine, record, at.netns)
     with RootDir.at(where) as root:
         identity = user.resolve(root, config.user)
         prepared = rootfs.prepare(root, config, files)

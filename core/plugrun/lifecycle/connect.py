@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from plugrun.api import New, SupportsPorts
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
-from plugrun.lifecycle import host_network, network
+from plugrun.lifecycle import host_network, naming, network
 from plugrun.lifecycle.endpoints import can_publish, choose
 from plugrun.lifecycle.keys import current
 from plugrun.lifecycle.state import is_running
@@ -55,6 +55,8 @@ def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> N
                 with host_network.setting_up(engine):
                     network.replace(changed, network.connect(engine, changed, endpoint, netns))
             engine.containers.update(changed)
+        if is_running(record):
+            naming.changed(engine, record, changed)
 
 
 def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: bool = False) -> None:
@@ -76,8 +78,11 @@ def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: boo
         _refuse_shared(engine, record)
         if is_running(record):
             network.disconnect(engine, record, endpoint, network.netns_of(engine, record))
+        before = dataclasses.replace(record)
         record.endpoints = tuple(one for one in record.endpoints if one.number != endpoint.number)
         engine.containers.update(record)
+        if is_running(record):
+            naming.changed(engine, before, record)
         if endpoint.publishes and record.ports:
             _move_ports(engine, record)
 

@@ -47,7 +47,7 @@ def create(
     """
     from plugrun.api import Event, Host
     from plugrun.images import platform
-    from plugrun.lifecycle import endpoints
+    from plugrun.lifecycle import endpoints, naming
     from plugrun.oci import runtime, spec
 
     plugins, root = engine.plugins, engine.paths.root
@@ -60,6 +60,7 @@ def create(
     platform.check_runs(image.config.platform, f"image {request.image}")
     container_id = os.urandom(32).hex()
     connected, namespace = endpoints.plan(engine, request)
+    naming.check(request, namespace)
     on_host = isinstance(namespace, Host)
     hostname = os.uname().nodename if on_host else container_id[:12]
     config = _shaped(engine, request, merge(request, image, hostname=hostname))

@@ -95,6 +95,7 @@ def end_locked(engine: Engine, record: ContainerRecord) -> None:
         engine.notify(Event.DIED, record)
     else:
         engine.containers.update(record)
+    network.tell_others(engine, record.endpoints)
 
 
 def _note_exit(engine: Engine, record: ContainerRecord) -> None:

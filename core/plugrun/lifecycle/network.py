@@ -11,7 +11,7 @@ from plugrun.lifecycle.state import is_running
 from plugrun.undo import run_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from plugrun.api import Attachment, NamespacePlan, NetResult
     from plugrun.container import ContainerRecord
@@ -44,9 +44,21 @@ class Network:
             for endpoint in reversed(record.endpoints)
         )
         namespaces.delete(pin)
+        if any(endpoint.has_names for endpoint in record.endpoints):
+            from plugrun.lifecycle import hosts
+
+            hosts.leave(at.engine, record)
         if failures:
             raise ExceptionGroup(f"the networks of container {record.name} could not be torn down", failures)
         record.endpoints = tuple(endpoint._replace(result=None) for endpoint in record.endpoints)
+
+
+def tell_others(engine: Engine, endpoints: Iterable[Endpoint]) -> None:
+    """Have other containers' names brought up to date, once a container has come to networks, or gone from them."""
+    if any(endpoint.has_names for endpoint in endpoints):
+        from plugrun.lifecycle import hosts
+
+        hosts.refresh(engine, endpoints)
 
 
 def plan(engine: Engine, record: ContainerRecord) -> NamespacePlan:

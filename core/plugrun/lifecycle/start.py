@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from plugrun import processes
 from plugrun.container import ContainerRecord, Status
 from plugrun.errors import FailedPrecondition, Unavailable
+from plugrun.lifecycle import network
 from plugrun.lifecycle.end import end_locked
 from plugrun.lifecycle.state import is_running
 from plugrun.lifecycle.steps import STEPS, Starting, Step
@@ -74,6 +75,7 @@ def _bring_up(at: Starting) -> None:
     record.status, record.started = Status.RUNNING, time.time()
     record.finished, record.exit_code, record.oom_killed = 0.0, None, False
     engine.containers.update(record)
+    network.tell_others(engine, record.endpoints)
 
 
 def _acquire(step: Step, at: Starting) -> None:

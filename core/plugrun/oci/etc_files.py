@@ -7,49 +7,106 @@ No name or address that goes into a line can begin another (CVE-2022-4318, CVE-2
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from plugrun.errors import DriverError, InvalidArgument
+from plugrun.errors import InvalidArgument
+from plugrun.oci import hosts_file, resolv_conf
+from plugrun.tuples import NamedTuple
 
-_LOCAL = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_LARGEST = 1 << 20  # bytes of a file that the container can write into
 
 
-def write(directory: Path, *, hostname: str, host_network: bool, addresses: Sequence[str]) -> dict[str, str]:
+class Place(NamedTuple):
+    """A container on one network.
+
+    :param addresses: its own there, with prefix lengths.
+    :param nameservers: see :class:`plugrun.api.NetResult`, as for ``gateways``.
+    :param internal: whether nothing leaves the network.
+    :param named: whether containers find each other by name there.
+    """
+
+    addresses: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    internal: bool = False
+    named: bool = False
+
+
+class About(NamedTuple):
+    """What the files are about.
+
+    :param hostname: the host's own need not be one of RFC 1123.
+    :param name: the container's.
+    :param host_network: whether the container shares the host's network, and so its names and resolvers.
+    :param connected: whether it has a network at all.
+    :param dns: see :class:`plugrun.container.ContainerConfig`, as for the rest.
+    """
+
+    hostname: str
+    name: str = ""
+    host_network: bool = False
+    connected: bool = False
+    places: tuple[Place, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+
+
+def write(directory: Path, about: About, others: Iterable[str] = ()) -> dict[str, str]:
     """Write the three files.
 
     :param directory: the container's own, closed to others.
-    :param hostname: the host's own need not be one of RFC 1123.
-    :param host_network: whether the container shares the host's network, and so its names and resolvers.
-    :param addresses: the container's, with prefix lengths.
+    :param others: lines of ``/etc/hosts`` for other containers.
     :return: destination in the container → path on the host.
-    :raises InvalidArgument: ``hostname`` is no single word.
-    :raises DriverError: an address is none.
+    :raises InvalidArgument: a name or address that the user gave is none.
+    :raises FailedPrecondition: see :func:`hosts_file.content`.
+    :raises DriverError: an address that a driver answered is none.
     """
-    if not _is_word(hostname):
-        raise InvalidArgument(f"{hostname!r} cannot be a host name", hint="use letters, digits, '-' and '.'")
-    for address in addresses:
-        if not _is_word(address):
-            raise DriverError(f"the network driver answered {address!r}, which is no address")
+    if not hosts_file.is_word(about.hostname):
+        raise InvalidArgument(f"{about.hostname!r} cannot be a host name", hint="use letters, digits, '-' and '.'")
+    hosts_file.check(about.extra_hosts)
     contents = {
-        "hosts": _hosts(hostname, host_network=host_network, addresses=addresses),
-        "hostname": f"{hostname}\n",
-        "resolv.conf": _read("/etc/resolv.conf") if host_network else "# this network has no resolver\n",
+        "hosts": hosts_file.content(about, _read("/etc/hosts") if about.host_network else "", others),
+        "hostname": f"{about.hostname}\n",
+        "resolv.conf": resolv_conf.content(about, _read),
     }
     for name, content in contents.items():
         _replace(directory / name, content)
-    return {f"/etc/{name}": str(directory / name) for name in contents}
+    return places(directory)
 
 
-def _hosts(hostname: str, *, host_network: bool, addresses: Sequence[str]) -> str:
-    base = _read("/etc/hosts") if host_network else _LOCAL
-    own = [address.partition("/")[0] for address in addresses] or ["127.0.1.1"]
-    known = any(hostname in line.partition("#")[0].split()[1:] for line in base.splitlines())
-    return base if known else base.rstrip("\n") + "\n" + "".join(f"{address}\t{hostname}\n" for address in own)
+def places(directory: Path) -> dict[str, str]:
+    """Return destination in the container → path on the host, of the files that :func:`write` wrote."""
+    return {f"/etc/{name}": str(directory / name) for name in ("hosts", "hostname", "resolv.conf")}
 
 
-def _is_word(text: str) -> bool:
-    return text.isprintable() and text.split() == [text] and "#" not in text
+def rewrite_hosts(directory: Path, part: bytes) -> None:
+    """Replace the changing part of ``/etc/hosts`` in the file itself, which a running container has mounted."""
+    _edit(directory / "hosts", lambda old: hosts_file.with_part(old, part))
+
+
+def rewrite_resolv_conf(directory: Path, before: About, after: About) -> None:
+    """Bring ``/etc/resolv.conf`` up to date in the file itself, unless it was edited in the container."""
+    old, new = (resolv_conf.content(about, _read).encode("utf-8", "surrogateescape") for about in (before, after))
+    _edit(directory / "resolv.conf", lambda found: new if found == old else found)
+
+
+def _edit(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change a file in place: one write, so that no reader finds it empty or half written; then its end, if shorter."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        old = os.pread(descriptor, _LARGEST, 0)
+        new = change(old)
+        if new != old:
+            os.pwrite(descriptor, new, 0)
+            os.ftruncate(descriptor, len(new))
+    finally:
+        os.close(descriptor)
 
 
 def _read(path: str) -> str:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from plugrun.state.database import Database
 
 _HEX = r"[0-9a-f]{1,64}\Z"
+_IS_RUNNING_ON = """
+status = 'running' AND EXISTS (
+    SELECT 1 FROM json_each(containers.record, '$.endpoints') AS one WHERE json_extract(one.value, '$.network') = ?
+)
+"""
 _USERS = """
 SELECT image_id AS image, name FROM containers UNION SELECT json_extract(mount.value, '$.image_id'), containers.name
 FROM containers, json_each(containers.record, '$.config.images') AS mount
@@ -112,6 +117,11 @@ class ContainerStore:
         """Return the containers that share a container's network namespace, running or not."""
         query = "SELECT record FROM containers WHERE json_extract(record, '$.endpoints[0].joined') = ?"
         return [decode(row[0]) for row in self._database.query(query, (container_id,))]
+
+    def running_on(self, network_id: str) -> list[ContainerRecord]:
+        """Return the running containers that are on a network, by name."""
+        query = f"SELECT record FROM containers WHERE {_IS_RUNNING_ON} ORDER BY name"  # noqa: S608 - ours
+        return [decode(row[0]) for row in self._database.query(query, (network_id,))]
 
     def using_image(self, image_id: str) -> list[str]:
         """Return the names of the containers made from an image, or that mount it."""

@@ -425,6 +425,32 @@ def test_a_network_left_and_entered_again_at_once_is_served(resolver, nets):
         resolver.remove(net.id, f"{2:064x}")
 
 
+def test_a_name_that_dns_cannot_ask_for_does_not_keep_out_the_others(resolver, nets):
+    net = nets[0]
+    assert resolver.add(net, listen(net), entry(net, 2, "x" * 64, "web")), resolver.reason
+    assert answers(net, "web", "10.9.1.2")
+    assert resolver.add(net, listen(net), entry(net, 3, "x" * 64)), resolver.reason
+    assert answers(net, f"{3:064x}"[:12], "10.9.1.3")
+
+
+def test_one_that_runs_but_does_not_listen_is_replaced(resolver, nets, tmp_path):
+    """As aardvark-dns 1.11 and 1.12 may: it never tries an address again that was not there once."""
+    net = nets[0]
+    assert resolver.add(net, listen(net), entry(net, 2, "web"))
+    os.kill(*daemons(resolver), signal.SIGKILL)
+    program = tmp_path / "aardvark-dns"
+    program.write_bytes(Path("/usr/bin/busybox").read_bytes())
+    program.chmod(0o755)
+    script = 'trap "" HUP; echo deaf; read forever'
+    command = ["busybox", "sh", "-c", script, str(resolver._zones.open)]
+    with subprocess.Popen(command, executable=program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as deaf:
+        assert deaf.stdout.readline() == b"deaf\n"
+        (resolver._zones.open / "aardvark.pid").write_text(str(deaf.pid))
+        assert resolver.add(net, listen(net), entry(net, 3, "db")), resolver.reason
+        assert deaf.wait(timeout=10) == -signal.SIGTERM
+    assert answers(net, "web", "10.9.1.2")
+
+
 @pytest.mark.parametrize("name", ["a b", "a,b", "a\nb", "a\tb", "é", "a#b"])
 def test_no_name_can_write_another_line(resolver, nets, name):
     net = nets[0]

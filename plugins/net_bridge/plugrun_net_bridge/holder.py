@@ -19,7 +19,7 @@ from typing import Final
 
 from plugrun.api import PortMapping, Unavailable
 from plugrun.tuples import NamedTuple
-from plugrun_net_bridge.elements import PROTOCOLS
+from plugrun_net_bridge.mapped import PROTOCOLS
 from plugrun_net_bridge.ports import port_in_use
 
 LIMIT: Final = 256

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from plugrun.api import FailedPrecondition, PortMapping
-from plugrun_net_bridge.elements import PROTOCOLS
 from plugrun_net_bridge.listeners import listeners
+from plugrun_net_bridge.mapped import PROTOCOLS, packed, unpacked
 
 _RANGE: Final = "/proc/sys/net/ipv4/ip_local_port_range"
 _RESERVED: Final = "/proc/sys/net/ipv4/ip_local_reserved_ports"
@@ -74,19 +73,6 @@ def _used(protocol: str) -> Iterator[_Span]:
 def _span(mapping: PortMapping, whose: str) -> _Span:
     first = mapping.host_port
     return first, first + mapping.size - 1, packed(mapping.host_address), whose
-
-
-@functools.cache
-def packed(address: str) -> bytes:
-    """Return an IP address as bytes, ``b""`` for none."""
-    if not address:
-        return b""
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-
-
-def unpacked(address: bytes) -> str:
-    """Return what :func:`packed` took."""
-    return socket.inet_ntop(socket.AF_INET6 if len(address) == 16 else socket.AF_INET, address) if address else ""
 
 
 def _meet(one: bytes, other: bytes) -> bool:

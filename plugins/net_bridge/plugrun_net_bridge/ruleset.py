@@ -6,13 +6,14 @@ much beside ten thousand others as beside none, and that a change is one transac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from plugrun_net_bridge.elements import by_set, of_all
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.elements import Element, Wanted
+    from plugrun_net_bridge.mapped import Mapped
 
 SETS: Final = """
     # Bridges; those of internal networks; pairs of a bridge and itself.
@@ -118,15 +119,22 @@ CHAINS: Final = """
 def whole(table: str, wanted: Wanted) -> str:
     """Return the commands that make the table, in place of the one that may be there."""
     fresh = f"add table inet {table}\ndelete table inet {table}\n"
-    return f"{fresh}table inet {table} {{{SETS}{CHAINS}}}\n" + change(table, (), of_all(wanted))
+    return f"{fresh}table inet {table} {{{SETS}{CHAINS}}}\n" + addition(table, of_all(wanted))
 
 
-def change(table: str, removed: Iterable[Element], added: Iterable[Element]) -> str:
-    """Return the commands that remove and add elements, one for each set."""
-    deletions = [_command("delete", table, name, [one.key for one in some]) for name, some in by_set(removed).items()]
-    additions = [_command("add", table, name, [str(one) for one in some]) for name, some in by_set(added).items()]
-    return "\n".join(deletions + additions)
+def addition(table: str, elements: Iterable[Element | Mapped]) -> str:
+    """Return the commands that add elements, those that are there already too."""
+    return _commands("add", table, elements)
 
 
-def _command(verb: str, table: str, name: str, elements: Sequence[str]) -> str:
-    return f"{verb} element inet {table} {name} {{ {', '.join(elements)} }}"
+def removal(table: str, elements: Iterable[Element]) -> str:
+    """Return the commands that remove elements, those that are not there too: hence they are added first."""
+    elements = list(elements)
+    return _commands("add", table, elements) + _commands("delete", table, elements)
+
+
+def _commands(verb: str, table: str, elements: Iterable[Element | Mapped]) -> str:
+    return "".join(
+        f"{verb} element inet {table} {name} {{ {', '.join(map(str, some))} }}\n"
+        for name, some in by_set(elements).items()
+    )

@@ -43,9 +43,8 @@ CHAINS: Final = """
     chain before {
         type filter hook prerouting priority raw; policy accept;
         iifname "lo" accept
-        # route_localnet is on for the bridges, so the kernel does not drop these by itself.
+        # The kernel drops these only after they would have been translated. (It drops what is to ::1 at once.)
         ip daddr 127.0.0.0/8 drop
-        ip6 daddr ::1 drop
         # Nobody reaches a container by its address but its own network: also not by a route that a neighbour has set.
         iifname . ip daddr @own4 accept
         iifname . ip6 daddr @own6 accept

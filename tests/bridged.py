@@ -21,6 +21,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 CLONE_NEWNET = 0x40000000
 MACHINES = ("host", "lan", "wan", "web", "app", "far", "own")
@@ -35,6 +36,26 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 SOON, NEVER = 10.0, 0.3  # seconds: for what comes, and for what must not
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Namespace:
+    """Be in a new network namespace, which is gone afterwards."""
+
+    def __enter__(self) -> Self:
+        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        if _libc.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "unshare")
+        ip("link", "set", "lo", "up")
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        enter(self._home)
+        os.close(self._home)
+
+
+def enter(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "setns")
 
 
 class Bridged:
@@ -70,11 +91,11 @@ class Bridged:
     def inside(self, name: str) -> Iterator[None]:
         """Be in a namespace; sockets made there stay there."""
         with open(f"/run/netns/{self._prefix}{name}") as there:
-            self._enter(there.fileno())
+            enter(there.fileno())
         try:
             yield
         finally:
-            self._enter(self._home)
+            enter(self._home)
 
     def run(self, name: str, *words: str) -> None:
         with self.inside(name):
@@ -86,10 +107,6 @@ class Bridged:
     def sysctl(self, name: str, value: str) -> None:
         with self.inside("host"):
             Path("/proc/sys", name).write_text(value)
-
-    def _enter(self, descriptor: int) -> None:
-        if _libc.setns(descriptor, CLONE_NEWNET):
-            raise OSError(ctypes.get_errno(), "setns")
 
     def _connect_machines(self) -> None:
         for name, v4, v6 in (("lan", "192.0.2", "2001:db8:"), ("wan", "198.51.100", "2001:db8:1:")):

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from plugrun.tuples import NamedTuple
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
 
-_IPV4, _IPV6 = 2, 10  # NFPROTO_IPV4, NFPROTO_IPV6
+_KEY = 5  # fields of an element: of these and no more its set and its key consist
+_IPV4, _IPV6 = "2", "10"  # NFPROTO_IPV4, NFPROTO_IPV6
 
 
 class NetworkRules(NamedTuple):
@@ -28,12 +29,16 @@ class Wanted(NamedTuple):
 
     :param lonely4: plugrun itself has turned on IPv4 forwarding, so that nothing but containers may use it;
         ``lonely6`` likewise.
+    :param loopback6: programs of the host reach ports at ``::1``, as they do at ``127.0.0.1`` in any case. It needs a
+        route for each bridge, ``local ::1 dev BRIDGE table local metric 1024`` (or more, each its own), by which
+        answers to ``::1`` may come from there; and works only while ``net.bridge.bridge-nf-call-ip6tables`` is off.
     """
 
     networks: Sequence[NetworkRules]
     published: Sequence[Published]
     lonely4: bool = False
     lonely6: bool = False
+    loopback6: bool = False
 
 
 class Element(NamedTuple):
@@ -67,9 +72,12 @@ def of_all(wanted: Wanted) -> Iterator[Element | Mapped]:
     for network in wanted.networks:
         yield from of_network(network)
     yield from mapped(wanted.published)
-    for number, lonely in ((_IPV4, wanted.lonely4), (_IPV6, wanted.lonely6)):
-        if lonely:
-            yield Element("lonely", str(number))
+    if wanted.lonely4:
+        yield Element("lonely", _IPV4)
+    if wanted.lonely6:
+        yield Element("lonely", _IPV6)
+    if wanted.loopback6:
+        yield Element("loopback6", _IPV6)
 
 
 def by_set(elements: Iterable[Element | Mapped]) -> dict[str, list[Element | Mapped]]:
@@ -78,3 +86,11 @@ def by_set(elements: Iterable[Element | Mapped]) -> dict[str, list[Element | Map
     for element in elements:
         found.setdefault(element.set, []).append(element)
     return found
+
+
+def count(wanted: Wanted) -> dict[str, int]:
+    """Return how many elements each set is to have."""
+    keys: dict[str, set[tuple[object, ...]]] = {}
+    for one in of_all(wanted):
+        keys.setdefault(one.set, set()).add(one[:_KEY])
+    return {name: len(some) for name, some in keys.items()}

@@ -65,6 +65,8 @@ def opened() -> Live:
     """
     key = (os.getpid(), os.stat("/proc/thread-self/ns/net").st_ino)
     if key not in _opened:
+        for other in _opened.values():
+            other.close()
         _opened.clear()
         try:
             _opened[key] = Live()
@@ -81,6 +83,7 @@ class Live:
     def __init__(self) -> None:
         self._netlink = Netlink(NETFILTER)
         self.namespace = self._netlink.namespace
+        self.close = self._netlink.close
 
     def generation(self) -> int:
         """Return a number that each change to any table in the namespace raises by one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -80,28 +81,30 @@ class Message(NamedTuple):
 class Netlink:
     """A socket to the network namespace in which the calling thread is.
 
-    :raises OSError: the kernel knows no such protocol.
+    :ivar namespace: what no other namespace has, until the next boot.
+    :raises OSError: the kernel knows no such protocol, or this is not root.
     """
 
     def __init__(self, protocol: int) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        with contextlib.ExitStack() as stack:
+            stack.callback(made.close)
+            for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+                made.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            self.namespace = _namespace(made)
+            stack.pop_all()
+        self._descriptor = made.detach()
         self._sequence = 0
-        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        self._socket.close()
+        self.close()
 
-    @property
-    def namespace(self) -> str:
-        """What no other network namespace has until the next boot: socket(7), ``SO_NETNS_COOKIE``, Linux 5.14."""
-        try:
-            return self._socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
-        except OSError:
-            return str(os.stat("/proc/thread-self/ns/net").st_ino)
+    def close(self) -> None:
+        """Close the socket."""
+        os.close(self._descriptor)
 
     def ask(self, kind: int, payload: bytes, flags: int = REQUEST | ACK) -> Iterator[bytes]:
         """Send one request and yield the payload of each answer.
@@ -110,7 +113,7 @@ class Netlink:
         :raises OSError: the kernel refused.
         :raises Changed: the list is of different moments.
         """
-        self._socket.send(self._message(kind, flags, payload))
+        os.write(self._descriptor, self._message(kind, flags, payload))
         for number, answer, body in self._answers():
             if number != self._sequence:
                 continue
@@ -125,7 +128,7 @@ class Netlink:
         :raises OSError: what the kernel says of the first that it refused.
         """
         first = self._sequence + 1
-        self._socket.send(b"".join(self._message(*one) for one in messages))
+        os.write(self._descriptor, b"".join(self._message(*one) for one in messages))
         waiting = {first + place for place, one in enumerate(messages) if one.flags & ACK}
         failure: OSError | None = None
         for number, answer, body in self._answers():
@@ -150,7 +153,7 @@ class Netlink:
     def _answers(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield the sequence number, type and payload of each message that comes."""
         while True:
-            data = self._socket.recv(_RECEIVE)
+            data = os.read(self._descriptor, _RECEIVE)
             place = 0
             while place + _HEADER.size <= len(data):
                 length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
@@ -165,3 +168,11 @@ def _check(body: bytes) -> None:
     number = -int.from_bytes(body[:4], sys.byteorder, signed=True)
     if number:
         raise OSError(number, os.strerror(number))
+
+
+def _namespace(one: socket.socket) -> str:
+    """Return what no other network namespace has until the next boot: socket(7), ``SO_NETNS_COOKIE``, Linux 5.14."""
+    try:
+        return one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8).hex()
+    except OSError:
+        return str(os.stat("/proc/thread-self/ns/net").st_ino)

@@ -30,6 +30,9 @@ SETS: Final = """
     # IP versions for which plugrun has turned on forwarding, which nobody else needs then.
     set lonely { typeof meta nfproto; }
 
+    # IPv6 if the host's programs reach published ports at ::1 too.
+    set loopback6 { typeof meta nfproto; }
+
     # Published ports: at one address of the host, at all, and many in a row that keep their numbers.
     map addrs4 { typeof ip daddr . meta l4proto . th dport : ip daddr . th dport; }
     map addrs6 { typeof ip6 daddr . meta l4proto . th dport : ip6 daddr . th dport; }
@@ -60,6 +63,8 @@ CHAINS: Final = """
 
     chain started {
         type nat hook output priority -100; policy accept;
+        # Unless the host is prepared for them, answers would not get back; this way who asks is refused at once.
+        ip6 daddr ::1 meta nfproto != @loopback6 accept
         fib daddr type local jump publish
     }
 
@@ -83,6 +88,7 @@ CHAINS: Final = """
         ip saddr @subnets4 masquerade
         ip6 saddr @subnets6 masquerade
         oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        oifname @bridges ip6 saddr ::1 masquerade
     }
 
     chain passing {

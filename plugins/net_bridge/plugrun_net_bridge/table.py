@@ -8,7 +8,7 @@ from pathlib import Path
 from plugrun.api import DriverError
 from plugrun.tuples import NamedTuple
 from plugrun_net_bridge import nft, ruleset
-from plugrun_net_bridge.elements import NetworkRules, Wanted, by_set, of_all, of_network
+from plugrun_net_bridge.elements import NetworkRules, Wanted, count, of_network
 from plugrun_net_bridge.live import Live, Outdated, opened
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
 from plugrun_net_bridge.netlink import Changed
@@ -153,9 +153,9 @@ class Table:
         return False
 
     def _is_full(self, counts: Mapping[str, int]) -> bool:
-        wanted = by_set(of_all(self._wanted()))
-        named = {name: count for name, count in counts.items() if not name.startswith("__")}
-        return all(count == len({one.key for one in wanted.get(name, ())}) for name, count in named.items())
+        wanted = count(self._wanted())
+        named = {name: number for name, number in counts.items() if not name.startswith("__")}
+        return named == {name: wanted.get(name, 0) for name in named}
 
     # --- The note ----------------------------------------------------------------------------------------------------
 

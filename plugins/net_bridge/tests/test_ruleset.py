@@ -32,6 +32,7 @@ PUBLISHED = (
     Published(PortMapping(80, 8084, "udp", "127.0.0.1"), "10.64.0.2", None),
     Published(PortMapping(80, 8085), "10.64.2.2", "fd64:2::2"),
 )
+LOOPBACK6 = Wanted(NETWORKS, PUBLISHED, loopback6=True)
 USUAL = Wanted(NETWORKS, PUBLISHED)
 LONELY = Wanted(NETWORKS, PUBLISHED, lonely4=True, lonely6=True)
 
@@ -44,12 +45,14 @@ class Case(NamedTuple):
     :param rule: as it stands in the chains.
     :param arrives: with the rule.
     :param instead: what the rule is replaced by, to see that the packet's fate changes.
+    :param wanted: what the rules know.
     """
 
     rule: str
     arrives: bool
     probe: Probe
     instead: str = ""
+    wanted: Wanted = USUAL
 
 
 def talk(
@@ -108,15 +111,25 @@ def stray_answer(net: Bridged, wait: float) -> bool:
     return False
 
 
-def resolve_anew(net: Bridged, wait: float) -> bool:
-    """Have an internal network's container ask for the name server's hardware address first."""
+def forget_neighbours(net: Bridged) -> None:
     for machine, device in (("own", "eth0"), ("host", "br2")):
         net.run(machine, "-6", "neigh", "flush", "dev", device)
+
+
+def resolve_anew(net: Bridged, wait: float) -> bool:
+    """Have an internal network's container ask for the name server's hardware address first."""
+    forget_neighbours(net)
     return talk("own", "fd64:2::1", 53, "host", 53, kind="udp")(net, wait)
 
 
+def resolve_back(net: Bridged, wait: float) -> bool:
+    """Have the host ask for that of the container."""
+    forget_neighbours(net)
+    return talk("host", "fd64:2::2", 80, "own")(net, wait)
+
+
 LOCAL = "fib daddr type local jump publish"
-ARRIVING, STARTED = ("priority dstnat; policy accept;", "priority -100; policy accept;")
+ARRIVING, STARTED = "priority dstnat; policy accept;", "!= @loopback6 accept"
 
 CASES = [
     # before
@@ -132,6 +145,7 @@ CASES = [
     Case(f"{ARRIVING} {LOCAL}", True, talk("lan", "2001:db8:1::2", 8080, "wan", 8080), f"{ARRIVING}\njump publish"),
     Case(f"{STARTED} {LOCAL}", True, talk("host", "192.0.2.1", 8080, "web"), STARTED),
     Case(f"{STARTED} {LOCAL}", True, talk("host", "198.51.100.2", 8080, "wan", 8080), f"{STARTED}\njump publish"),
+    Case("ip6 daddr ::1 meta nfproto != @loopback6 accept", True, talk("host", "::1", 8080, "host", 8080)),
     # publish
     Case("dnat ip to ip daddr . meta l4proto . th dport map @addrs4", True, talk("lan", "192.0.2.1", 8081, "web")),
     Case("dnat ip to meta l4proto . th dport map @ports4", True, talk("lan", "192.0.2.1", 8080, "web")),
@@ -162,6 +176,7 @@ CASES = [
     Case("ip saddr @subnets4 masquerade", True, talk("web", "198.51.100.2", 80, "wan", seen="198.51.100.1")),
     Case("ip6 saddr @subnets6 masquerade", True, talk("web", "2001:db8:1::2", 80, "wan", seen="2001:db8:1::1")),
     Case("oifname @bridges ip saddr 127.0.0.0/8 masquerade", True, talk("host", "127.0.0.1", 8080, "web")),
+    Case("oifname @bridges ip6 saddr ::1 masquerade", True, talk("host", "::1", 8080, "web"), wanted=LOOPBACK6),
     # passing
     Case(
         "ct state established,related accept iifname . oifname",
@@ -181,9 +196,9 @@ CASES = [
     Case("oifname @bridges ct status dnat accept", True, talk("lan", "192.0.2.1", 8080, "web")),
     Case("oifname @bridges drop", False, talk("lan", "203.0.113.2", 80, "web")),
     Case("oifname @bridges drop", False, talk("lan", "2001:db8:2::2", 80, "web")),
-    Case("iifname @bridges accept", True, talk("web", "198.51.100.2", 80, "wan")),
-    Case("meta nfproto @lonely drop", False, talk("lan", "198.51.100.2", 80, "wan")),
-    Case("meta nfproto @lonely drop", False, talk("lan", "2001:db8:1::2", 80, "wan")),
+    Case("iifname @bridges accept", True, talk("web", "198.51.100.2", 80, "wan"), wanted=LONELY),
+    Case("meta nfproto @lonely drop", False, talk("lan", "198.51.100.2", 80, "wan"), wanted=LONELY),
+    Case("meta nfproto @lonely drop", False, talk("lan", "2001:db8:1::2", 80, "wan"), wanted=LONELY),
     # entering, inward
     Case("iifname @internal jump inward", False, talk("own", "10.64.2.1", 5000, "host", 5000)),
     Case("iifname @internal jump inward", False, talk("own", "fd64:2::1", 5000, "host", 5000)),
@@ -203,6 +218,7 @@ CASES = [
     ),
     Case("icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept", True, resolve_anew),
     Case("nd-neighbor-solicit, nd-neighbor-advert", True, resolve_anew, "nd-neighbor-advert"),
+    Case("nd-neighbor-solicit, nd-neighbor-advert", True, resolve_back, "nd-neighbor-solicit"),
     Case("accept drop }", False, talk("own", "10.64.2.1", 5000, "host", 5000), "accept\n}"),
 ]
 
@@ -224,6 +240,7 @@ def net() -> Iterator[Bridged]:
     net.run("web", "addr", "add", "2001:db8:2::2/128", "dev", "lo", "nodad")
     net.host("route", "add", "203.0.113.0/24", "via", "10.64.0.2")
     net.host("route", "add", "2001:db8:2::/64", "via", "fd64::2")
+    net.host("route", "add", "local", "::1", "dev", "br0", "table", "local", "metric", "1024")
     yield net
     net.close()
 
@@ -262,17 +279,11 @@ def rules(net: Bridged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iter
         Table("rules", tmp_path / "note", lambda: Wanted((), ())).remove()
 
 
-def wanted_for(rule: str) -> Wanted:
-    """Return more than usual where a rule is about the only one who forwards."""
-    return LONELY if rule in {"iifname @bridges accept", "meta nfproto @lonely drop"} else USUAL
-
-
 @pytest.mark.parametrize("case", CASES, ids=[f"{number}-{case.rule[:40]}" for number, case in enumerate(CASES)])
 def test_each_rule_decides(net: Bridged, rules: Rules, case: Case) -> None:
-    wanted = wanted_for(case.rule)
-    rules.build(wanted=wanted)
+    rules.build(wanted=case.wanted)
     assert case.probe(net, SOON if case.arrives else NEVER) == case.arrives
-    rules.build((case.rule, case.instead), wanted=wanted)
+    rules.build((case.rule, case.instead), wanted=case.wanted)
     assert case.probe(net, NEVER if case.arrives else SOON) != case.arrives
 
 

@@ -49,7 +49,7 @@ def settle(
         spans = [*_taken(protocol, near), *_used(protocol), *fixed]
         if fixed:
             _check(spans, protocol)
-        for number in numbers:
+        for number in sorted(numbers, key=lambda number: -ports[number].size):  # long rows are harder to find
             if not ports[number].host_port:
                 settled[number] = _choose(ports[number], spans)
                 spans.append(_span(settled[number], _THIS))

@@ -1,18 +1,14 @@
-"""What the packet rules know: each network and each published port as elements of sets and maps."""
+"""What the packet rules know, as elements of their sets and maps."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
 
-from plugrun.api import FailedPrecondition, PortMapping
 from plugrun.tuples import NamedTuple
+from plugrun_net_bridge.mapped import Mapped, Published, mapped
 
-PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
-"""Numbers of IP protocols, as nft(8) prints them when it is told not to look for names."""
-
-_ANY = {4: "0.0.0.0/0", 6: "::/0"}
+_KEY = 5  # fields of an element: of these and no more its set and its key consist
+_IPV4, _IPV6 = "2", "10"  # NFPROTO_IPV4, NFPROTO_IPV6
 
 
 class NetworkRules(NamedTuple):
@@ -28,43 +24,34 @@ class NetworkRules(NamedTuple):
     internal: bool
 
 
-class Published(NamedTuple):
-    """Ports of one container that are published.
-
-    :param mapping: with its host port settled.
-    :param ip: the container's IPv4 address without prefix, ``ip6`` likewise; ``None`` when it has none.
-    """
-
-    mapping: PortMapping
-    ip: str | None
-    ip6: str | None
-
-
 class Wanted(NamedTuple):
     """All that the rules are to know.
 
     :param lonely4: plugrun itself has turned on IPv4 forwarding, so that nothing but containers may use it;
         ``lonely6`` likewise.
+    :param loopback6: programs of the host reach ports at ``::1``, as they do at ``127.0.0.1`` in any case. It needs a
+        route for each bridge, ``local ::1 dev BRIDGE table local metric 1024`` (or more, each its own), by which
+        answers to ``::1`` may come from there; and works only while ``net.bridge.bridge-nf-call-ip6tables`` is off.
     """
 
     networks: Sequence[NetworkRules]
     published: Sequence[Published]
     lonely4: bool = False
     lonely6: bool = False
+    loopback6: bool = False
 
 
 class Element(NamedTuple):
-    """One element of a set, or of a map if it has a value, as nft(8) prints it.
+    """One element of a set, as nft(8) prints it.
 
-    :param set: the name of the set or map.
+    :param set: the name of the set.
     """
 
     set: str
     key: str
-    value: str | None = None
 
     def __str__(self) -> str:
-        return self.key if self.value is None else f"{self.key} : {self.value}"
+        return self.key
 
 
 def of_network(network: NetworkRules) -> Iterator[Element]:
@@ -80,67 +67,30 @@ def of_network(network: NetworkRules) -> Iterator[Element]:
         yield Element(f"subnets{version}", subnet)
 
 
-def of_published(published: Published) -> Iterator[Element]:
-    """Yield what published ports are in the maps: one element for ports in a row that keep their numbers.
-
-    :raises FailedPrecondition: they would be reachable nowhere, as the container has no address of that IP version.
-    """
-    mapping = published.mapping
-    versions = list(versions_of(published))
-    if not versions:
-        version = 6 if ":" in mapping.host_address else 4
-        raise FailedPrecondition(
-            f"port {mapping.host_port}/{mapping.protocol} cannot be published at "
-            f"{mapping.host_address or 'any address'}: the container has no IPv{version} address",
-            hint="connect it to a network that has some" if version == 4 else "make a network with --ipv6",
-        )
-    for version, address in versions:
-        yield from _in_map(mapping, version, address)
-
-
-def versions_of(published: Published) -> Iterator[tuple[int, str]]:
-    """Yield the IP versions, 4 and 6, in which a container is reachable, and its address in each."""
-    wanted = published.mapping.host_address
-    if published.ip and ":" not in wanted:
-        yield 4, published.ip
-    if published.ip6 and (":" in wanted or not wanted):
-        yield 6, published.ip6
-
-
-def _in_map(mapping: PortMapping, version: int, address: str) -> Iterator[Element]:
-    first, inside, size = mapping.host_port, mapping.container_port, mapping.size
-    protocol = PROTOCOLS[mapping.protocol]
-    address = canonical(address)
-    host = "" if mapping.host_address in {"", "0.0.0.0", "::"} else canonical(mapping.host_address)  # noqa: S104
-    if size > 1 and first == inside:
-        place = host or _ANY[version]
-        yield Element(f"ranges{version}", f"{place} . {protocol} . {first}-{first + size - 1}", address)
-        return
-    name, place = (f"addrs{version}", f"{host} . ") if host else (f"ports{version}", "")
-    for offset in range(size):
-        yield Element(name, f"{place}{protocol} . {first + offset}", f"{address} . {inside + offset}")
-
-
-def canonical(address: str) -> str:
-    """Return an IP address as nft(8) prints it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return socket.inet_ntop(family, socket.inet_pton(family, address))
-
-
-def of_all(wanted: Wanted) -> Iterator[Element]:
+def of_all(wanted: Wanted) -> Iterator[Element | Mapped]:
     """Yield every element there is to be."""
     for network in wanted.networks:
         yield from of_network(network)
-    for published in wanted.published:
-        yield from of_published(published)
-    for version, lonely in ((2, wanted.lonely4), (10, wanted.lonely6)):  # AF_INET, AF_INET6
-        if lonely:
-            yield Element("lonely", str(version))
+    yield from mapped(wanted.published)
+    if wanted.lonely4:
+        yield Element("lonely", _IPV4)
+    if wanted.lonely6:
+        yield Element("lonely", _IPV6)
+    if wanted.loopback6:
+        yield Element("loopback6", _IPV6)
 
 
-def by_set(elements: Iterable[Element]) -> dict[str, list[Element]]:
+def by_set(elements: Iterable[Element | Mapped]) -> dict[str, list[Element | Mapped]]:
     """Return elements by the set they are in."""
-    found: dict[str, list[Element]] = {}
+    found: dict[str, list[Element | Mapped]] = {}
     for element in elements:
         found.setdefault(element.set, []).append(element)
     return found
+
+
+def count(wanted: Wanted) -> dict[str, int]:
+    """Return how many elements each set is to have."""
+    keys: dict[str, set[tuple[object, ...]]] = {}
+    for one in of_all(wanted):
+        keys.setdefault(one.set, set()).add(one[:_KEY])
+    return {name: len(some) for name, some in keys.items()}

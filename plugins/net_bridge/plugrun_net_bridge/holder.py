@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import signal
@@ -19,7 +20,7 @@ from typing import Final
 
 from plugrun.api import PortMapping, Unavailable
 from plugrun.tuples import NamedTuple
-from plugrun_net_bridge.elements import PROTOCOLS
+from plugrun_net_bridge.mapped import PROTOCOLS
 from plugrun_net_bridge.ports import port_in_use
 
 LIMIT: Final = 256
@@ -29,8 +30,9 @@ OWNER: Final = "PLUGRUN_HOLDER"
 """In the process's environment: whom it belongs to, and how to find one that a crash has left."""
 
 _SHELL = "/bin/sh"
-_SCRIPT = "cd / && { sleep infinity >/dev/null & echo $!; }"
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_SCRIPT = 'cd / && { "$1" infinity >/dev/null & echo $!; }'
+_DIRECTORIES = ("/usr/bin", "/bin")
+_STANDARD = 2  # the last of standard input, output and error
 _PIDFD_GETFD = 438  # the same number on every architecture
 _GONE = 10  # seconds that a killed process may take
 
@@ -67,7 +69,9 @@ def hold(ports: Sequence[PortMapping], old: Holder = NOBODY, owner: str = "") ->
                 held.append(inherited[place])
             elif (new := _bound(place)) is not None:
                 held.append(stack.enter_context(new))
-        return _start([one.fileno() for one in held], owner) if held else NOBODY
+        if not held:
+            return NOBODY
+        return _start([_above_standard(one.fileno(), stack) for one in held], owner)
 
 
 def release(holder: Holder) -> None:
@@ -152,7 +156,7 @@ def _bound(place: _Place) -> socket.socket | None:
 
 
 def _bind(made: socket.socket, place: tuple[str, int]) -> None:
-    """Bind, also where connections still have the port that nobody listens on; nobody else may do so afterwards."""
+    """Bind, also where ended connections of a server still have the port; nobody else may do so afterwards."""
     try:
         made.bind(place)
     except OSError:
@@ -163,11 +167,21 @@ def _bind(made: socket.socket, place: tuple[str, int]) -> None:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
 
 
+def _above_standard(descriptor: int, stack: contextlib.ExitStack) -> int:
+    """Return a descriptor that is not in the way of standard input and output, which may be closed here."""
+    if descriptor > _STANDARD:
+        return descriptor
+    copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STANDARD + 1)
+    stack.callback(os.close, copy)
+    return copy
+
+
 # --- The process -----------------------------------------------------------------------------------------------------
 
 
 def _start(sockets: Sequence[int], owner: str) -> Holder:
     """Start a process with these files and no others; it belongs to nobody who would have to wait for it."""
+    program = _sleep()
     reader, writer = os.pipe2(os.O_CLOEXEC)
     with open(reader, encoding="ascii") as answer:
         try:
@@ -180,8 +194,8 @@ def _start(sockets: Sequence[int], owner: str) -> Holder:
             ]
             shell = os.posix_spawn(
                 _SHELL,
-                [_SHELL, "-c", _SCRIPT],
-                {OWNER: owner, "PATH": _PATH},
+                [_SHELL, "-c", _SCRIPT, _SHELL, program],
+                {OWNER: owner},
                 file_actions=actions,
                 setsid=True,
                 setsigmask=[],
@@ -192,8 +206,17 @@ def _start(sockets: Sequence[int], owner: str) -> Holder:
     os.waitpid(shell, 0)
     start = _started(int(pid)) if pid else None
     if start is None:
-        raise Unavailable("no process to hold ports can be started", hint="install coreutils: it runs sleep infinity")
+        raise Unavailable(f"no process to hold ports can be started: {program} infinity ended at once")
     return Holder(int(pid), start)
+
+
+def _sleep() -> str:
+    """Return where sleep(1) is."""
+    for directory in _DIRECTORIES:
+        program = f"{directory}/sleep"
+        if os.access(program, os.X_OK):
+            return program
+    raise Unavailable("no process to hold ports can be started: there is no sleep(1)", hint="install coreutils")
 
 
 def _inheritable() -> list[int]:
@@ -201,7 +224,7 @@ def _inheritable() -> list[int]:
     found = []
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the directory's own
-            if int(name) > 2 and os.get_inheritable(int(name)):
+            if int(name) > _STANDARD and os.get_inheritable(int(name)):
                 found.append(int(name))
     return found
 
@@ -237,7 +260,7 @@ def _sockets_of(holder: Holder) -> Iterator[socket.socket]:
         return
     with contextlib.suppress(ProcessLookupError), _opened(holder) as pidfd:
         for name in os.listdir(f"/proc/{holder.pid}/fd"):
-            if int(name) > 2:
+            if int(name) > _STANDARD:
                 yield socket.socket(fileno=_taken_over(pidfd, int(name)))
 
 

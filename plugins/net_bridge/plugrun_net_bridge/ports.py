@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import random
 import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from plugrun.api import FailedPrecondition, PortMapping
-from plugrun_net_bridge.elements import PROTOCOLS
 from plugrun_net_bridge.listeners import listeners
+from plugrun_net_bridge.mapped import PROTOCOLS, packed, unpacked
 
 _RANGE: Final = "/proc/sys/net/ipv4/ip_local_port_range"
 _RESERVED: Final = "/proc/sys/net/ipv4/ip_local_reserved_ports"
 
+
+_LOOPBACK6: Final = bytes(15) + b"\x01"
 
 _Span = tuple[int, int, bytes, str]
 """First and last of ports in a row, a packed address (``b""`` for all of both kinds, zeros for all of one), whose."""
@@ -22,20 +23,23 @@ _Span = tuple[int, int, bytes, str]
 _OTHERS, _HOST, _THIS = "another container", "the host", "this container"
 
 
-def settle(ports: Sequence[PortMapping], taken: Iterable[PortMapping]) -> tuple[PortMapping, ...]:
+def settle(
+    ports: Sequence[PortMapping], taken: Iterable[PortMapping], *, loopback6: bool = False
+) -> tuple[PortMapping, ...]:
     """Return ``ports`` with a host port chosen wherever it is 0.
 
     Chosen ones are in a row, of those that the host has for programs that do not care (``ip_local_port_range``), and
     not reserved for others (``ip_local_reserved_ports``).
 
     :param taken: what other containers have published, settled.
+    :param loopback6: see :class:`plugrun_net_bridge.elements.Wanted`.
     :raises FailedPrecondition: a port is in use by a program on the host or by another container, or given twice; or
         the host has no such address, or not as many free ports in a row.
     """
     if not ports:
         return ()
     for address in {one.host_address for one in ports}:
-        _check_address(address)
+        _check_address(address, loopback6=loopback6)
     lowest, highest = _reach(ports)
     near = [one for one in taken if one.host_port <= highest and one.host_port + one.size > lowest]
     settled = list(ports)
@@ -45,7 +49,7 @@ def settle(ports: Sequence[PortMapping], taken: Iterable[PortMapping]) -> tuple[
         spans = [*_taken(protocol, near), *_used(protocol), *fixed]
         if fixed:
             _check(spans, protocol)
-        for number in numbers:
+        for number in sorted(numbers, key=lambda number: -ports[number].size):  # long rows are harder to find
             if not ports[number].host_port:
                 settled[number] = _choose(ports[number], spans)
                 spans.append(_span(settled[number], _THIS))
@@ -74,19 +78,6 @@ def _used(protocol: str) -> Iterator[_Span]:
 def _span(mapping: PortMapping, whose: str) -> _Span:
     first = mapping.host_port
     return first, first + mapping.size - 1, packed(mapping.host_address), whose
-
-
-@functools.cache
-def packed(address: str) -> bytes:
-    """Return an IP address as bytes, ``b""`` for none."""
-    if not address:
-        return b""
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-
-
-def unpacked(address: bytes) -> str:
-    """Return what :func:`packed` took."""
-    return socket.inet_ntop(socket.AF_INET6 if len(address) == 16 else socket.AF_INET, address) if address else ""
 
 
 def _meet(one: bytes, other: bytes) -> bool:
@@ -137,13 +128,15 @@ def _at(address: str) -> str:
     return f"[{address}]:" if ":" in address else f"{address}:" if address else ""
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, *, loopback6: bool) -> None:
     """Have the host say whether it has an address.
 
     :raises FailedPrecondition: it has not.
     """
     if not address:
         return
+    if packed(address) == _LOOPBACK6 and not loopback6:
+        raise FailedPrecondition(f"ports cannot be published at {address} on this host", hint="use 127.0.0.1")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

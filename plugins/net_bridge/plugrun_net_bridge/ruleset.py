@@ -6,13 +6,14 @@ much beside ten thousand others as beside none, and that a change is one transac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from plugrun_net_bridge.elements import by_set, of_all
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.elements import Element, Wanted
+    from plugrun_net_bridge.mapped import Mapped
 
 SETS: Final = """
     # Bridges; those of internal networks; pairs of a bridge and itself.
@@ -29,6 +30,9 @@ SETS: Final = """
     # IP versions for which plugrun has turned on forwarding, which nobody else needs then.
     set lonely { typeof meta nfproto; }
 
+    # IPv6 if the host's programs reach published ports at ::1 too.
+    set loopback6 { typeof meta nfproto; }
+
     # Published ports: at one address of the host, at all, and many in a row that keep their numbers.
     map addrs4 { typeof ip daddr . meta l4proto . th dport : ip daddr . th dport; }
     map addrs6 { typeof ip6 daddr . meta l4proto . th dport : ip6 daddr . th dport; }
@@ -42,9 +46,8 @@ CHAINS: Final = """
     chain before {
         type filter hook prerouting priority raw; policy accept;
         iifname "lo" accept
-        # route_localnet is on for the bridges, so the kernel does not drop these by itself.
+        # The kernel drops these only after they would have been translated. (It drops what is to ::1 at once.)
         ip daddr 127.0.0.0/8 drop
-        ip6 daddr ::1 drop
         # Nobody reaches a container by its address but its own network: also not by a route that a neighbour has set.
         iifname . ip daddr @own4 accept
         iifname . ip6 daddr @own6 accept
@@ -60,6 +63,8 @@ CHAINS: Final = """
 
     chain started {
         type nat hook output priority -100; policy accept;
+        # Unless the host is prepared for them, answers would not get back; this way who asks is refused at once.
+        ip6 daddr ::1 meta nfproto != @loopback6 accept
         fib daddr type local jump publish
     }
 
@@ -83,6 +88,7 @@ CHAINS: Final = """
         ip saddr @subnets4 masquerade
         ip6 saddr @subnets6 masquerade
         oifname @bridges ip saddr 127.0.0.0/8 masquerade
+        oifname @bridges ip6 saddr ::1 masquerade
     }
 
     chain passing {
@@ -118,15 +124,22 @@ CHAINS: Final = """
 def whole(table: str, wanted: Wanted) -> str:
     """Return the commands that make the table, in place of the one that may be there."""
     fresh = f"add table inet {table}\ndelete table inet {table}\n"
-    return f"{fresh}table inet {table} {{{SETS}{CHAINS}}}\n" + change(table, (), of_all(wanted))
+    return f"{fresh}table inet {table} {{{SETS}{CHAINS}}}\n" + addition(table, of_all(wanted))
 
 
-def change(table: str, removed: Iterable[Element], added: Iterable[Element]) -> str:
-    """Return the commands that remove and add elements, one for each set."""
-    deletions = [_command("delete", table, name, [one.key for one in some]) for name, some in by_set(removed).items()]
-    additions = [_command("add", table, name, [str(one) for one in some]) for name, some in by_set(added).items()]
-    return "\n".join(deletions + additions)
+def addition(table: str, elements: Iterable[Element | Mapped]) -> str:
+    """Return the commands that add elements, those that are there already too."""
+    return _commands("add", table, elements)
 
 
-def _command(verb: str, table: str, name: str, elements: Sequence[str]) -> str:
-    return f"{verb} element inet {table} {name} {{ {', '.join(elements)} }}"
+def removal(table: str, elements: Iterable[Element]) -> str:
+    """Return the commands that remove elements, those that are not there too: hence they are added first."""
+    elements = list(elements)
+    return _commands("add", table, elements) + _commands("delete", table, elements)
+
+
+def _commands(verb: str, table: str, elements: Iterable[Element | Mapped]) -> str:
+    return "".join(
+        f"{verb} element inet {table} {name} {{ {', '.join(map(str, some))} }}\n"
+        for name, some in by_set(elements).items()
+    )

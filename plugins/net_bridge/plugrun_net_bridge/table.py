@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from plugrun.api import DriverError
 from plugrun.tuples import NamedTuple
-from plugrun_net_bridge import elements as known
-from plugrun_net_bridge import listing, nft, ruleset
-from plugrun_net_bridge.live import Live
+from plugrun_net_bridge import nft, ruleset
+from plugrun_net_bridge.elements import NetworkRules, Wanted, count, of_network
+from plugrun_net_bridge.live import Live, Outdated, opened
+from plugrun_net_bridge.mapped import Mapped, Published, mapped
 from plugrun_net_bridge.netlink import Changed
 
-if TYPE_CHECKING:
-    from plugrun_net_bridge.elements import Element, NetworkRules, Published, Wanted
+__all__ = ["NetworkRules", "Published", "Table", "Wanted"]
 
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TRIES = 5
@@ -54,17 +52,19 @@ class Table:
         :raises Unavailable: nftables cannot be used here.
         :raises DriverError: nftables refused.
         """
-        with Live() as live:
-            note, generation = self._recall(), live.generation()
-            if note is not None and note.place == _place(live):
-                if note.generation == generation:
-                    return False
-                if self._is_intact(live, note.fingerprint):
-                    if live.generation() == generation:
-                        self._remember(note._replace(generation=generation))
-                    return False
-        self.rebuild()
-        return True
+        live, note = opened(), self._recall()
+        if note is None or note.place != _place(live):
+            self.rebuild()
+            return True
+        generation = live.generation()
+        if note.generation == generation:
+            return False
+        if not self._is_intact(live, note.fingerprint):
+            self.rebuild()
+            return True
+        if live.generation() == generation:
+            self._remember(note._replace(generation=generation))
+        return False
 
     def rebuild(self) -> None:
         """Make the table anew from what is wanted, in one transaction: no packet sees it missing.
@@ -72,24 +72,24 @@ class Table:
         :raises Unavailable: nftables cannot be used here.
         :raises DriverError: nftables refused; the table is as it was.
         """
-        with Live() as live:
-            before = live.generation()
-            nft.run(ruleset.whole(self.name, self._wanted()))
-            fingerprint = live.fingerprint(self.name)
-            self._forget()
-            if fingerprint is not None and live.generation() == before + 1:
-                self._remember(_Note(_place(live), before + 1, fingerprint))
+        live = opened()
+        before = live.generation()
+        nft.run(ruleset.whole(self.name, self._wanted()))
+        fingerprint = live.fingerprint(self.name)
+        self._forget()
+        if fingerprint is not None and live.generation() == before + 1:
+            self._remember(_Note(_place(live), before + 1, fingerprint))
 
     def add_network(self, network: NetworkRules) -> None:
         """Let the rules know a network; nothing changes if they do.
 
         :raises DriverError: nftables refused.
         """
-        self._apply((), known.of_network(network))
+        self._run(ruleset.addition(self.name, of_network(network)))
 
     def remove_network(self, network: NetworkRules) -> None:
         """Have the rules forget a network; nothing changes if they have."""
-        self._apply(known.of_network(network), ())
+        self._run(ruleset.removal(self.name, of_network(network._replace(internal=True))))
 
     def change(self, removed: Sequence[Published], added: Sequence[Published]) -> None:
         """Unpublish ports and publish others, in one transaction.
@@ -99,12 +99,26 @@ class Table:
         :raises FailedPrecondition: the container has no address at which a port would be reachable.
         :raises DriverError: nftables refused; nothing has changed.
         """
-        self._apply(_all(removed), _all(added))
+        gone, new = list(mapped(removed)), list(mapped(added))
+        if not gone and not new:
+            return
+        self.ensure()
+        for _ in range(_TRIES):
+            try:
+                self._change(gone, new)
+            except Outdated:  # somebody has changed rules since
+                self.ensure()
+            except OSError:  # a crash has left less than is to be removed, or something in the way
+                self.rebuild()
+                gone = opened().has(self.name, gone)
+            else:
+                return
+        raise DriverError(f"published ports in the table {self.name} of nftables cannot be changed")
 
     def holds(self, published: Published) -> bool:
         """Whether the live table publishes exactly this."""
-        elements = list(known.of_published(published))
-        return len(self._there(elements)) == len(elements)
+        elements = list(mapped([published]))
+        return opened().has(self.name, elements) == elements
 
     def remove(self) -> None:
         """Remove the table, if it is there."""
@@ -113,38 +127,21 @@ class Table:
 
     # --- Changes -----------------------------------------------------------------------------------------------------
 
-    def _apply(self, removed: Iterable[Element], added: Iterable[Element]) -> None:
-        removed, added = list(removed), list(added)
-        if not removed and not added:
-            return
+    def _change(self, removed: Sequence[Mapped], added: Sequence[Mapped]) -> None:
+        live, note = opened(), self._recall()
+        generation = live.generation() if note is None else note.generation
+        live.change(self.name, generation, removed, added)
+        if note is not None:
+            self._remember(note._replace(generation=generation + 1))
+
+    def _run(self, commands: str) -> None:
+        """Run commands that change what is in sets."""
         self.ensure()
-        try:
-            self._run(removed, added)
-        except DriverError:
-            # What a crash has left: something to remove is gone, or what is to be added leads elsewhere.
-            self.rebuild()
-            self._run(self._there(removed), added)
-
-    def _run(self, removed: Sequence[Element], added: Sequence[Element]) -> None:
-        with Live() as live:
-            before, note = live.generation(), self._recall()
-            nft.run(ruleset.change(self.name, removed, added))
-            if note is not None and note.generation == before and live.generation() == before + 1:
-                self._remember(note._replace(generation=before + 1))
-
-    def _there(self, elements: Sequence[Element]) -> list[Element]:
-        """Return those that the live table has, with the same values."""
-        found = {name: listing.elements(self._look(name, ones)) for name, ones in known.by_set(elements).items()}
-        return [one for one in elements if str(one) in found[one.set]]
-
-    def _look(self, name: str, elements: Sequence[Element]) -> str:
-        """List some elements of a set; all of it, if there is one among them that it does not have."""
-        keys = ", ".join(one.key for one in elements)
-        with contextlib.suppress(DriverError):
-            return nft.run(f"get element inet {self.name} {name} {{ {keys} }}")
-        with contextlib.suppress(DriverError):  # no such table
-            return nft.run(f"list set inet {self.name} {name}")
-        return ""
+        live, note = opened(), self._recall()
+        before = live.generation()
+        nft.run(commands)
+        if note is not None and note.generation == before and live.generation() == before + 1:
+            self._remember(note._replace(generation=before + 1))
 
     def _is_intact(self, live: Live, fingerprint: str) -> bool:
         """Whether the table is the one that was built, and its sets have as many elements as they should."""
@@ -156,9 +153,9 @@ class Table:
         return False
 
     def _is_full(self, counts: Mapping[str, int]) -> bool:
-        wanted = known.by_set(known.of_all(self._wanted()))
-        named = {name: count for name, count in counts.items() if not name.startswith("__")}
-        return all(count == len({one.key for one in wanted.get(name, ())}) for name, count in named.items())
+        wanted = count(self._wanted())
+        named = {name: number for name, number in counts.items() if not name.startswith("__")}
+        return named == {name: wanted.get(name, 0) for name in named}
 
     # --- The note ----------------------------------------------------------------------------------------------------
 
@@ -175,10 +172,6 @@ class Table:
 
     def _forget(self) -> None:
         self._memory.unlink(missing_ok=True)
-
-
-def _all(published: Sequence[Published]) -> list[Element]:
-    return [element for one in published for element in known.of_published(one)]
 
 
 def _place(live: Live) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plugrun_net_bridge import forwarding, locks
+from plugrun_net_bridge import locks
 from plugrun_net_bridge.elements import NetworkRules, Published, Wanted
 from plugrun_net_bridge.table import Table
 
@@ -73,6 +73,8 @@ class Rules:
             self._store.set_ports(new)
 
     def _wanted(self) -> Wanted:
+        from plugrun_net_bridge import forwarding
+
         return Wanted(
             networks=[rules_of(network) for network in self._store.networks()],
             published=[one for endpoint in self._store.published() for one in published(endpoint, endpoint.ports)],

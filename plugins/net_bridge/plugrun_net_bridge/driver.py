@@ -62,7 +62,7 @@ class BridgeDriver:
         network = _network(at)
         with inside.opened(at.netns) as netns, Rtnetlink() as link, self._bridge(link, network) as bridge:
             self._rules.ensure()
-            endpoint = self._lease(at, network)
+            endpoint = self._lease(link, at, network)
             alias = self._bridges.alias(network.id, at.container_id)
             endpoints.make(link, endpoint, network, bridge, netns=netns, alias=alias)
             self._rules.publish(endpoint)
@@ -128,8 +128,14 @@ class BridgeDriver:
             return False
         from plugrun_net_bridge.reloading import reload
 
-        with locks.alone(self._lock), Rtnetlink() as link, _explained("restore the networks"):
-            return reload(self._store, self._bridges, self._rules, link, force=force)
+        with Rtnetlink() as link, _explained("restore the networks"):
+            with locks.shared(self._lock):  # as a rule nobody has to wait for this
+                networks = self._store.networks()
+                changed = bool(networks) and self._rules.ensure()
+                if not force and all(self._bridges.intact(link, one) is not None for one in networks):
+                    return changed
+            with locks.alone(self._lock):
+                return reload(self._store, self._bridges, self._rules, link, force=force) or changed
 
     # --- Ports ----------------------------------------------------------------------------------------------------
 
@@ -163,8 +169,11 @@ class BridgeDriver:
                 self._bridges.make(link, network)
         raise DriverError(f"the bridge {network.interface!r} of network {network.name!r} vanishes again and again")
 
-    def _lease(self, at: Attachment, network: Network) -> Endpoint:
+    def _lease(self, link: Rtnetlink, at: Attachment, network: Network) -> Endpoint:
         """Choose addresses and ports, and record them."""
+        former = self._store.find(at.container_id, network.id)
+        if former is not None:  # of a life that a crash has ended
+            self._release(link, former, leaving=False)
         with self._store.transaction():
             endpoint = ipam.lease(self._store, at, network)
             if not at.ports:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -281,6 +282,18 @@ def test_ports_of_a_running_container(bench):
     assert nothing.ports == ()
     assert "8082" not in chains()
     bench.up(3, network, ports=(PortMapping(80, 8082),))
+
+
+def test_a_life_that_a_crash_ended_keeps_no_ports(bench):
+    network = bench.network()
+    at, _ = bench.up(1, network, ports=(PortMapping(80, 8080),))
+    held = bench.driver._store.find(at.container_id, network.id).holder_pid
+    again = bench.driver.setup(at._replace(ports=(PortMapping(81, 8081),)))
+    assert again.ports == (PortMapping(81, 8081),)
+    assert "8080" not in chains()
+    assert not Path(f"/proc/{held}/environ").exists() or not Path(f"/proc/{held}/environ").read_bytes()
+    bench.driver.check(at, again)
+    bench.up(2, network, ports=(PortMapping(80, 8080),))
 
 
 def test_only_who_is_on_a_network_publishes_there(bench):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
-from fixtures.bridge import ip, pings, setting
 
+from fixtures.bridge import ip, pings, setting
 from plugrun import namespaces
 from plugrun.api import PortMapping
 

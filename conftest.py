@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = (
     "fixtures.host",
+    "fixtures.bridge",
     "fixtures.engine",
     "fixtures.disk",
     "fixtures.storage",

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from plugrun.api import FailedPrecondition, Network
-from plugrun_net_bridge import forwarding, ipam, links, sysctl
+from plugrun_net_bridge import ipam, links, sysctl
 from plugrun_net_bridge.rules import Rules, rules_of
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Bridges:
 
     def _let_through(self, network: Network, *, six: bool) -> None:
         """Add the rules; only behind them anything is opened."""
+        from plugrun_net_bridge import forwarding
+
         new = not network.internal and forwarding.prepare(self._store, six=six)
         with self._rules.used() as table:
             if new:

@@ -34,6 +34,7 @@ CREATE TABLE endpoints (
     holder_start INTEGER NOT NULL,
     ports TEXT NOT NULL,
     PRIMARY KEY (container_id, network_id),
+    UNIQUE (container_id, number),
     UNIQUE (network_id, ip),
     UNIQUE (network_id, ip6)
 ) STRICT;

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from plugrun.api import (
     PacketPath,
     PlugrunError,
 )
-from plugrun_net_bridge import endpoints, inside, ipam, locks, publishing
+from plugrun_net_bridge import endpoints, inside, ipam, locks
 from plugrun_net_bridge.bridges import Bridges
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 from plugrun_net_bridge.rules import Rules
@@ -44,7 +43,7 @@ class BridgeDriver:
         self._names = state_dir / "dns"
         self._store = Store(state_dir / "state.db")
         # in the names of what is on the host, so that two engines there do not take each other's for their own
-        self._instance = f"{zlib.crc32(os.fsencode(os.path.realpath(state_dir))):08x}"
+        self._instance = _digest(os.path.realpath(state_dir))
         self._rules = Rules(self._store, state_dir, self._instance)
         self._bridges = Bridges(self._store, self._rules, self._instance)
 
@@ -63,7 +62,7 @@ class BridgeDriver:
         network = _network(at)
         with inside.opened(at.netns) as netns, Rtnetlink() as link, self._bridge(link, network) as bridge:
             self._rules.ensure()
-            endpoint = self._lease(at, network)
+            endpoint = self._lease(link, at, network)
             alias = self._bridges.alias(network.id, at.container_id)
             endpoints.make(link, endpoint, network, bridge, netns=netns, alias=alias)
             self._rules.publish(endpoint)
@@ -133,13 +132,21 @@ class BridgeDriver:
             return False
         from plugrun_net_bridge.reloading import reload
 
-        with locks.alone(self._lock), Rtnetlink() as link, _explained("restore the networks"):
-            return reload(self._store, self._bridges, self._rules, link, force=force)
+        with Rtnetlink() as link, _explained("restore the networks"):
+            with locks.shared(self._lock):  # as a rule nobody has to wait for this
+                networks = self._store.networks()
+                changed = bool(networks) and self._rules.ensure()
+                if not force and all(self._bridges.intact(link, one) is not None for one in networks):
+                    return changed
+            with locks.alone(self._lock):
+                return reload(self._store, self._bridges, self._rules, link, force=force) or changed
 
     # --- Ports ----------------------------------------------------------------------------------------------------
 
     def publish(self, at: Attachment, prev: NetResult) -> NetResult:
         """Have exactly these ports of an endpoint published."""
+        from plugrun_net_bridge import publishing
+
         with locks.shared(self._lock), _explained("publish ports"):
             self._rules.ensure()
             endpoint = publishing.change(self._store, self._rules, self._instance, at, _network(at))
@@ -166,16 +173,21 @@ class BridgeDriver:
                 self._bridges.make(link, network)
         raise DriverError(f"the bridge {network.interface!r} of network {network.name!r} vanishes again and again")
 
-    def _lease(self, at: Attachment, network: Network) -> Endpoint:
+    def _lease(self, link: Rtnetlink, at: Attachment, network: Network) -> Endpoint:
         """Choose addresses and ports, and record them."""
+        former = self._store.find(at.container_id, network.id)
+        if former is not None:  # of a life that a crash has ended
+            self._release(link, former, leaving=False)
         with self._store.transaction():
             endpoint = ipam.lease(self._store, at, network)
-            if at.ports:
-                endpoint = endpoint._replace(ports=publishing.settle(self._store, network, at))
-                self._store.set_ports(endpoint)
-        if endpoint.ports:
-            endpoint = publishing.hold(endpoint, self._instance)
+            if not at.ports:
+                return endpoint
+            from plugrun_net_bridge import publishing
+
+            endpoint = endpoint._replace(ports=publishing.settle(self._store, network, at))
             self._store.set_ports(endpoint)
+        endpoint = publishing.hold(endpoint, self._instance)
+        self._store.set_ports(endpoint)
         return endpoint
 
     def _recorded(self, at: Attachment) -> list[Endpoint]:
@@ -191,7 +203,7 @@ class BridgeDriver:
         cut = endpoints.mute if leaving else endpoints.unmake
         steps: list[Callable[[], None]] = [
             lambda: self._rules.unpublish(endpoint),
-            lambda: publishing.let_go(endpoint),
+            lambda: _let_go(endpoint),
             lambda: self._forget_name(endpoint),
             lambda: cut(link, endpoint.container_id, endpoint.number),
         ]
@@ -226,6 +238,21 @@ class BridgeDriver:
         from plugrun_net_bridge.dns import Resolver
 
         return Resolver(self._names)
+
+
+def _digest(text: str) -> str:
+    """Return eight hexadecimal digits of a text: FNV-1a, as short as a hash can be, and no module to load."""
+    value = 0x811C9DC5
+    for byte in os.fsencode(text):
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return f"{value:08x}"
+
+
+def _let_go(endpoint: Endpoint) -> None:
+    if endpoint.holder_pid:
+        from plugrun_net_bridge import publishing
+
+        publishing.let_go(endpoint)
 
 
 def _network(at: Attachment) -> Network:

@@ -71,9 +71,12 @@ def unmake(link: Rtnetlink, container_id: str, number: int) -> None:
 
 
 def mute(link: Rtnetlink, container_id: str, number: int) -> None:
-    """Have an endpoint say nothing more, whose namespace is about to go: others may have its address at once."""
+    """Take an endpoint off its bridge, whose namespace is about to go and will take the interfaces along.
+
+    Until it does, which may be a while, others may have its address and its place on the bridge.
+    """
     try:
-        link.send(links.set_link(port_name(container_id, number), up=False))
+        link.send(links.set_link(port_name(container_id, number), up=False, master=0))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise

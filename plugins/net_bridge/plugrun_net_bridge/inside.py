@@ -55,7 +55,11 @@ def run(netns: int, work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=enter, name="inside")
     thread.start()
-    thread.join()
+    try:
+        thread.join()
+    except BaseException:  # an interrupt: whoever called closes the descriptor next, and the thread may yet need it
+        thread.join()
+        raise
     if failures:
         raise failures[0]
     return results[0]

@@ -57,11 +57,13 @@ def number(address: str) -> tuple[socket.AddressFamily, int]:
 def lease(store: Store, at: Attachment, network: Network) -> Endpoint:
     """Choose the addresses of an endpoint and remember it.
 
-    :pre: called in a transaction of the store.
+    :pre: called in a transaction of the store; the container has no endpoint on the network.
     :raises InvalidArgument: an address that the user wants makes no sense on this network.
     :raises FailedPrecondition: it is in use, or none is left.
     """
-    store.forget(at.container_id, network.id)
+    for other in store.of_container(at.container_id):
+        if other.number == at.number:
+            raise InvalidArgument(f"container {other.name!r} has an interface eth{at.number} already")
     next4, next6 = store.next_given(network.id)
     ip, next4 = _choose(store, network, at.ip, next4, six=False)
     ip6, next6 = _choose(store, network, at.ip6, next6, six=True)

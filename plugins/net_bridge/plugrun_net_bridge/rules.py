@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from plugrun_net_bridge import forwarding, locks
-from plugrun_net_bridge.elements import NetworkRules, Published, Wanted
+from plugrun_net_bridge import locks
+from plugrun_net_bridge.elements import NetworkRules, Wanted
+from plugrun_net_bridge.mapped import Published
 from plugrun_net_bridge.table import Table
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ class Rules:
         with locks.alone(self._lock):
             yield self.table
 
-    def ensure(self) -> None:
-        """Bring back rules that somebody has removed.
+    def ensure(self) -> bool:
+        """Bring back rules that somebody has removed; whether there were any.
 
         :raises DriverError: nftables refused.
         """
         with self.used() as table:
-            table.ensure()
+            return table.ensure()
 
     def publish(self, endpoint: Endpoint) -> None:
         """Publish the ports of an endpoint, which the store has already.
@@ -73,6 +74,8 @@ class Rules:
             self._store.set_ports(new)
 
     def _wanted(self) -> Wanted:
+        from plugrun_net_bridge import forwarding
+
         return Wanted(
             networks=[rules_of(network) for network in self._store.networks()],
             published=[one for endpoint in self._store.published() for one in published(endpoint, endpoint.ports)],

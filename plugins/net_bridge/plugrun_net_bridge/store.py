@@ -82,8 +82,10 @@ class Store:
     # --- Endpoints ------------------------------------------------------------------------------------------------
 
     def add(self, endpoint: Endpoint) -> None:
-        """Remember an endpoint that is going to be made, instead of one of the same container and network."""
-        self.forget(endpoint.container_id, endpoint.network_id)
+        """Remember an endpoint that is going to be made.
+
+        :raises sqlite3.IntegrityError: its container is on the network already, or another one has its address.
+        """
         marks = ", ".join("?" * len(Endpoint._fields))
         values = (*endpoint[:-1], _encode(endpoint.ports))
         self._do(f"INSERT INTO endpoints ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608 - ours

@@ -47,13 +47,16 @@ class Collector:
         self._bridges.remove(link, network.interface)
 
     def everything(self, link: Rtnetlink) -> None:
-        """Remove all bridges and all rules; the machine is as it was before."""
+        """Remove all bridges and all rules; the machine is as it was before.
+
+        But if others have made interfaces that may need forwarding, it stays on, and so does the table.
+        """
         for one in links.all_links(link):
             owner = self._bridges.mine(one)
             if owner is not None:
                 bridges.delete(link, one.name)
-        forwarding.turn_off(self._store)
+        off = forwarding.turn_off(self._store)
         with self._rules.used() as table:
             for network in self._store.networks():
                 self._store.forget_network(network.id)
-            table.remove()
+            table.remove() if off else table.rebuild()

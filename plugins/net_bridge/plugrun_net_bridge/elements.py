@@ -8,7 +8,7 @@ from plugrun.tuples import NamedTuple
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
 
 _KEY = 5  # fields of an element: of these and no more its set and its key consist
-_IPV4, _IPV6 = "2", "10"  # NFPROTO_IPV4, NFPROTO_IPV6
+_IPV6 = "10"  # NFPROTO_IPV6
 
 
 class NetworkRules(NamedTuple):
@@ -27,8 +27,8 @@ class NetworkRules(NamedTuple):
 class Wanted(NamedTuple):
     """All that the rules are to know.
 
-    :param lonely4: plugrun itself has turned on IPv4 forwarding, so that nothing but containers may use it;
-        ``lonely6`` likewise.
+    :param former4: the interfaces there were when plugrun turned on IPv4 forwarding, between which there must be none;
+        ``former6`` likewise.
     :param loopback6: programs of the host reach ports at ``::1``, as they do at ``127.0.0.1`` in any case. It needs a
         route for each bridge, ``local ::1 dev BRIDGE table local metric 1024`` (or more, each its own), by which
         answers to ``::1`` may come from there; and works only while ``net.bridge.bridge-nf-call-ip6tables`` is off.
@@ -36,8 +36,8 @@ class Wanted(NamedTuple):
 
     networks: Sequence[NetworkRules]
     published: Sequence[Published]
-    lonely4: bool = False
-    lonely6: bool = False
+    former4: Sequence[str] = ()
+    former6: Sequence[str] = ()
     loopback6: bool = False
 
 
@@ -72,10 +72,8 @@ def of_all(wanted: Wanted) -> Iterator[Element | Mapped]:
     for network in wanted.networks:
         yield from of_network(network)
     yield from mapped(wanted.published)
-    if wanted.lonely4:
-        yield Element("lonely", _IPV4)
-    if wanted.lonely6:
-        yield Element("lonely", _IPV6)
+    for name, interfaces in (("former4", wanted.former4), ("former6", wanted.former6)):
+        yield from (Element(name, f'"{one}"') for one in interfaces if '"' not in one)
     if wanted.loopback6:
         yield Element("loopback6", _IPV6)
 

@@ -79,8 +79,8 @@ class Rules:
         return Wanted(
             networks=[rules_of(network) for network in self._store.networks()],
             published=[one for endpoint in self._store.published() for one in published(endpoint, endpoint.ports)],
-            lonely4=forwarding.was_off(self._store, 4),
-            lonely6=forwarding.was_off(self._store, 6),
+            former4=forwarding.former(self._store, 4),
+            former6=forwarding.former(self._store, 6),
         )
 
 

@@ -27,8 +27,9 @@ SETS: Final = """
     set subnets4 { typeof ip daddr; flags interval; }
     set subnets6 { typeof ip6 daddr; flags interval; }
 
-    # IP versions for which plugrun has turned on forwarding, which nobody else needs then.
-    set lonely { typeof meta nfproto; }
+    # The interfaces there were when plugrun turned on forwarding.
+    set former4 { typeof iifname; }
+    set former6 { typeof iifname; }
 
     # IPv6 if the host's programs reach published ports at ::1 too.
     set loopback6 { typeof meta nfproto; }
@@ -101,8 +102,9 @@ CHAINS: Final = """
         iifname @bridges ct state invalid drop
         oifname @bridges ct status dnat accept
         oifname @bridges drop
-        iifname @bridges accept
-        meta nfproto @lonely drop
+        # The machine must not become a router because a container runs.
+        meta nfproto ipv4 iifname @former4 oifname @former4 drop
+        meta nfproto ipv6 iifname @former6 oifname @former6 drop
     }
 
     chain entering {

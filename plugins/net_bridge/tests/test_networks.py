@@ -127,15 +127,31 @@ def test_forwarding_is_turned_on_only_for_containers_and_off_again(bench, six):
     bench.up(1, bench.network(ipv6=six))
     assert (setting("ipv4/ip_forward"), setting("ipv6/conf/all/forwarding")) == ("1", "01"[six])
     wanted = bench.driver._rules._wanted()
-    assert (wanted.lonely4, wanted.lonely6) == (True, six)
+    assert (set(wanted.former4) >= {"lo"}, "lo" in wanted.former6) == (True, six)
     bench.driver.gc(frozenset())
     assert (setting("ipv4/ip_forward"), setting("ipv6/conf/all/forwarding")) == ("0", "0")
+
+
+def test_forwarding_stays_for_those_who_came_later(bench):
+    bench.up(1, bench.network())
+    subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
+    try:
+        bench.driver.gc(frozenset())
+        assert setting("ipv4/ip_forward") == "1"
+        rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
+        assert "oifname @former4 drop" in rules
+        assert '"docker0"' not in rules
+    finally:
+        subprocess.run(["ip", "link", "del", "docker0"], check=True)
+    bench.driver.gc(frozenset())
+    assert setting("ipv4/ip_forward") == "0"
+    assert not subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
 
 
 def test_a_host_that_is_a_router_stays_one(bench):
     setting("ipv4/ip_forward", "1")
     bench.up(1, bench.network())
-    assert not bench.driver._rules._wanted().lonely4
+    assert not bench.driver._rules._wanted().former4
     bench.driver.gc(frozenset())
     assert setting("ipv4/ip_forward") == "1"
 

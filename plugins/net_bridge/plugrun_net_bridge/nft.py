@@ -30,10 +30,10 @@ class _Library:
         self._lib.nft_ctx_buffer_error(self._context)
         self._lib.nft_ctx_buffer_output(self._context)
 
-    def run(self, commands: str, *, json: bool) -> tuple[bool, str]:
+    def run(self, commands: str, flags: int) -> tuple[bool, str]:
         """Return whether it worked, and what came out of it: the answer or the complaint."""
         lib, context = self._lib, self._context
-        lib.nft_ctx_output_set_flags(context, ctypes.c_uint(_NUMERIC | (_JSON if json else 0)))
+        lib.nft_ctx_output_set_flags(context, ctypes.c_uint(flags))
         failed = lib.nft_run_cmd_from_buffer(context, commands.encode())
         # Asking for a buffer also empties it, so both are asked for.
         complaint, answer = lib.nft_ctx_get_error_buffer(context), lib.nft_ctx_get_output_buffer(context)
@@ -58,15 +58,16 @@ def _library() -> _Library:
     return _open[key]
 
 
-def run(commands: str, *, json: bool = False) -> str:
+def run(commands: str, *, json: bool = False, numeric: bool = True) -> str:
     """Run commands of nft(8), all in one transaction, and return what they list.
 
     :param json: list as libnftables-json(5).
+    :param numeric: list numbers, not what they mean: ``6`` for ``tcp``.
     :raises Unavailable: the library, the kernel's part or the right is missing.
     :raises DriverError: nftables refused; nothing has changed.
     """
     with _lock:
-        worked, text = _library().run(commands, json=json)
+        worked, text = _library().run(commands, (_NUMERIC if numeric else 0) | (_JSON if json else 0))
     if worked:
         return text
     reason = text.partition("\n")[0].removeprefix("Error: ")

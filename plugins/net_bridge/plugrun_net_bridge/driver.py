@@ -65,6 +65,7 @@ class BridgeDriver:
             endpoint = self._lease(link, at, network)
             alias = self._bridges.alias(network.id, at.container_id)
             endpoints.make(link, endpoint, network, bridge, netns=netns, alias=alias)
+            endpoints.let_reach_itself(link, endpoint)
             self._rules.publish(endpoint)
             return NetResult(
                 addresses=endpoints.addresses(endpoint, network),
@@ -147,9 +148,10 @@ class BridgeDriver:
         """Have exactly these ports of an endpoint published."""
         from plugrun_net_bridge import publishing
 
-        with locks.shared(self._lock), _explained("publish ports"):
+        with locks.shared(self._lock), Rtnetlink() as link, _explained("publish ports"):
             self._rules.ensure()
             endpoint = publishing.change(self._store, self._rules, self._instance, at, _network(at))
+            endpoints.let_reach_itself(link, endpoint)
             return prev._replace(ports=endpoint.ports)
 
     def explain(self, at: Attachment, prev: NetResult) -> Sequence[PacketPath]:

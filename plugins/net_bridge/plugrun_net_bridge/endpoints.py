@@ -65,8 +65,8 @@ def make(link: Rtnetlink, endpoint: Endpoint, network: Network, bridge: Link, *,
 def let_reach_itself(link: Rtnetlink, endpoint: Endpoint) -> None:
     """Let a container that publishes ports reach them by an address of the host, as others do.
 
-    Its packets come back to it. Where the host has bridges show their frames to the rules (br_netfilter, which Docker and
-    Kubernetes load), a frame is translated while still on the bridge, which then has to send it back where it came from.
+    Its packets come back to it. Where the host has bridges show their frames to the rules (br_netfilter, which Docker
+    and Kubernetes load), a frame is translated while still on the bridge, which then has to send it back to its port.
     """
     if endpoint.ports and any(sysctl.read(f"bridge/bridge-nf-call-{one}") == "1" for one in ("iptables", "ip6tables")):
         link.send(links.set_hairpin(port_name(endpoint.container_id, endpoint.number)))

@@ -158,7 +158,7 @@ def set_link(
 def set_hairpin(name: str) -> Message:
     """Return what lets a bridge send a frame back to the port it came from."""
     data = text(_SLAVE_KIND, "bridge") + attribute(_SLAVE_DATA, attribute(_PORT_MODE, b"\1"))
-    return Message(SETLINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name) + attribute(_INFO, data))
+    return Message(NEWLINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name) + attribute(_INFO, data))  # of an old one
 
 
 def rename(index: int, name: str) -> Message:

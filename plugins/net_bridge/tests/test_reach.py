@@ -95,7 +95,7 @@ def test_containers_reach_out_and_are_reached_by_published_ports_alone(bench, la
     client, _ = bench.up(2, network)
     with serving(web.netns, 80, "web"), serving(web.netns, 81, "hidden"), serving(lan, 7, "lan"):
         for version, (mine, outer, host) in enumerate(
-            (("192.0.2.2", "192.0.2.1", "127.0.0.1"), ("fd00:2::2", "fd00:2::1", "::1"))
+            (("192.0.2.2", "192.0.2.1", "127.0.0.1"), ("fd00:2::2", "fd00:2::1", "fd00:2::1"))
         ):
             address = plain(result)[version]
             assert ask(mine, 7, web.netns) == ["lan", outer]  # masqueraded

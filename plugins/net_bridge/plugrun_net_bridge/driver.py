@@ -19,7 +19,7 @@ from plugrun.api import (
     PacketPath,
     PlugrunError,
 )
-from plugrun_net_bridge import endpoints, inside, ipam, locks
+from plugrun_net_bridge import endpoints, inside, ipam, locks, naming
 from plugrun_net_bridge.bridges import Bridges
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 from plugrun_net_bridge.rules import Rules
@@ -43,7 +43,7 @@ class BridgeDriver:
         self._names = state_dir / "dns"
         self._store = Store(state_dir / "state.db")
         # in the names of what is on the host, so that two engines there do not take each other's for their own
-        self._instance = _digest(os.path.realpath(state_dir))
+        self._instance = f"{naming.digest(os.fsencode(os.path.realpath(state_dir))):08x}"
         self._rules = Rules(self._store, state_dir, self._instance)
         self._bridges = Bridges(self._store, self._rules, self._instance)
 
@@ -240,14 +240,6 @@ class BridgeDriver:
         from plugrun_net_bridge.dns import Resolver
 
         return Resolver(self._names)
-
-
-def _digest(text: str) -> str:
-    """Return eight hexadecimal digits of a text: FNV-1a, as short as a hash can be, and no module to load."""
-    value = 0x811C9DC5
-    for byte in os.fsencode(text):
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return f"{value:08x}"
 
 
 def _let_go(endpoint: Endpoint) -> None:

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from plugrun.api import FailedPrecondition, Network
-from plugrun_net_bridge import ipam, links, sysctl
+from plugrun_net_bridge import ipam, links, naming, sysctl
 from plugrun_net_bridge.rules import Rules, rules_of
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Bridges:
 
     def remove_port(self, link: Rtnetlink, container_id: str, number: int) -> None:
         """Remove the interface of an endpoint on the host, unless it is somebody else's. Absent is fine."""
-        name = port_name(container_id, number)
+        name = naming.port(container_id, number)
         found = links.find(link, name)
         if found is not None and (self.mine(found) or ("",))[0] == container_id:
             delete(link, name)
@@ -78,10 +78,8 @@ class Bridges:
         if found is None:
             gateway = next(one.gateway for one in network.subnets if one.gateway is not None)
             mtu = network.data.get("mtu") or _usual_mtu(link)
-            link.send(
-                links.new_link(network.interface, "bridge", ipam.derived_mac(gateway), mtu),
-                links.set_link(network.interface, alias=self.alias(network.id)),
-            )
+            link.send(links.new_link(network.interface, "bridge", ipam.derived_mac(gateway), mtu))
+            link.send(links.set_link(network.interface, alias=self.alias(network.id)))
             found = links.find(link, network.interface)
         if found is None or found.alias != self.alias(network.id):
             raise FailedPrecondition(
@@ -104,11 +102,6 @@ class Bridges:
             forwarding.turn_on(self._store, six=six)
             # lets the host reach published ports by 127.0.0.1; the rules drop such packets from elsewhere
             sysctl.write(f"ipv4/conf/{network.interface}/route_localnet", "1")
-
-
-def port_name(container_id: str, number: int) -> str:
-    """Return the name of an endpoint's interface on the host, at most 15 characters."""
-    return f"pr{container_id[:10]}{number:02d}"
 
 
 def delete(link: Rtnetlink, name: str) -> None:

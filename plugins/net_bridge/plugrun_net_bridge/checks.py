@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from plugrun.api import Attachment, Drift, FailedPrecondition, NetResult, Network
-from plugrun_net_bridge import endpoints, inside, ipam, links
-from plugrun_net_bridge.bridges import Bridges, port_name
+from plugrun_net_bridge import endpoints, inside, ipam, links, naming
+from plugrun_net_bridge.bridges import Bridges
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 from plugrun_net_bridge.rules import Rules, published
 
@@ -60,7 +60,7 @@ class Checks:
                 _has(there, ipam.with_prefix(subnet.gateway, network), name)
 
     def _port(self, link: Rtnetlink, endpoint: Endpoint, network: Network) -> None:
-        name = port_name(endpoint.container_id, endpoint.number)
+        name = naming.port(endpoint.container_id, endpoint.number)
         found = links.find(link, name)
         if found is None:
             raise Drift(f"the interface {name} on the host", "none")

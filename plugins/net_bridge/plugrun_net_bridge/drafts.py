@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from plugrun.api import FailedPrecondition, InvalidArgument, Network, NetworkDraft, Subnet
-from plugrun_net_bridge import links, pools
+from plugrun_net_bridge import links, naming, pools
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _options(given: Mapping[str, str]) -> dict[str, str]:
 
 
 def _interface(link: Rtnetlink, wanted: str | None, draft: NetworkDraft, others: Sequence[Network]) -> str:
-    name = f"pr-{draft.id[:12]}" if wanted is None else wanted
+    name = naming.bridge(draft.id) if wanted is None else wanted
     if not re.match(_NAME, name):
         raise InvalidArgument(
             f"{name!r} cannot be the name of a bridge",

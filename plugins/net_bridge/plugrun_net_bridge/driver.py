@@ -19,7 +19,7 @@ from plugrun.api import (
     PacketPath,
     PlugrunError,
 )
-from plugrun_net_bridge import endpoints, inside, ipam, locks
+from plugrun_net_bridge import endpoints, inside, ipam, locks, naming
 from plugrun_net_bridge.bridges import Bridges
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 from plugrun_net_bridge.rules import Rules
@@ -43,7 +43,7 @@ class BridgeDriver:
         self._names = state_dir / "dns"
         self._store = Store(state_dir / "state.db")
         # in the names of what is on the host, so that two engines there do not take each other's for their own
-        self._instance = _digest(os.path.realpath(state_dir))
+        self._instance = f"{naming.digest(os.fsencode(os.path.realpath(state_dir))):08x}"
         self._rules = Rules(self._store, state_dir, self._instance)
         self._bridges = Bridges(self._store, self._rules, self._instance)
 
@@ -65,6 +65,7 @@ class BridgeDriver:
             endpoint = self._lease(link, at, network)
             alias = self._bridges.alias(network.id, at.container_id)
             endpoints.make(link, endpoint, network, bridge, netns=netns, alias=alias)
+            endpoints.let_reach_itself(link, endpoint)
             self._rules.publish(endpoint)
             return NetResult(
                 addresses=endpoints.addresses(endpoint, network),
@@ -147,9 +148,10 @@ class BridgeDriver:
         """Have exactly these ports of an endpoint published."""
         from plugrun_net_bridge import publishing
 
-        with locks.shared(self._lock), _explained("publish ports"):
+        with locks.shared(self._lock), Rtnetlink() as link, _explained("publish ports"):
             self._rules.ensure()
             endpoint = publishing.change(self._store, self._rules, self._instance, at, _network(at))
+            endpoints.let_reach_itself(link, endpoint)
             return prev._replace(ports=endpoint.ports)
 
     def explain(self, at: Attachment, prev: NetResult) -> Sequence[PacketPath]:
@@ -238,14 +240,6 @@ class BridgeDriver:
         from plugrun_net_bridge.dns import Resolver
 
         return Resolver(self._names)
-
-
-def _digest(text: str) -> str:
-    """Return eight hexadecimal digits of a text: FNV-1a, as short as a hash can be, and no module to load."""
-    value = 0x811C9DC5
-    for byte in os.fsencode(text):
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return f"{value:08x}"
 
 
 def _let_go(endpoint: Endpoint) -> None:

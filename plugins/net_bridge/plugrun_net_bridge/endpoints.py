@@ -8,8 +8,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from plugrun.api import DriverError, FailedPrecondition, Network
-from plugrun_net_bridge import inside, ipam, links, sysctl
-from plugrun_net_bridge.bridges import delete, port_name
+from plugrun_net_bridge import inside, ipam, links, naming, sysctl
+from plugrun_net_bridge.bridges import delete
 from plugrun_net_bridge.rtnetlink import Message, Rtnetlink
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def make(link: Rtnetlink, endpoint: Endpoint, network: Network, bridge: Link, *,
     :raises FailedPrecondition: the bridge is full.
     :raises DriverError: the kernel refused.
     """
-    name = port_name(endpoint.container_id, endpoint.number)
+    name = naming.port(endpoint.container_id, endpoint.number)
     pair = links.new_veth(
         name, interface(endpoint), netns=netns, master=bridge.number, mtu=bridge.mtu, mac=endpoint.mac
     )
@@ -62,12 +62,22 @@ def make(link: Rtnetlink, endpoint: Endpoint, network: Network, bridge: Link, *,
         ) from error
 
 
+def let_reach_itself(link: Rtnetlink, endpoint: Endpoint) -> None:
+    """Let a container that publishes ports reach them by an address of the host, as others do.
+
+    Its packets come back to it. Where the host has bridges show their frames to the rules (br_netfilter, which Docker
+    and Kubernetes load), a frame is translated while still on the bridge, which then has to send it back to its port.
+    """
+    if endpoint.ports and any(sysctl.read(f"bridge/bridge-nf-call-{one}") == "1" for one in ("iptables", "ip6tables")):
+        link.send(links.set_hairpin(naming.port(endpoint.container_id, endpoint.number)))
+
+
 def unmake(link: Rtnetlink, container_id: str, number: int) -> None:
     """Delete the interfaces of an endpoint; absent is fine.
 
     :raises OSError: the kernel refused.
     """
-    delete(link, port_name(container_id, number))
+    delete(link, naming.port(container_id, number))
 
 
 def mute(link: Rtnetlink, container_id: str, number: int) -> None:
@@ -76,24 +86,24 @@ def mute(link: Rtnetlink, container_id: str, number: int) -> None:
     Until it does, which may be a while, others may have its address and its place on the bridge.
     """
     try:
-        link.send(links.set_link(port_name(container_id, number), up=False, master=0))
+        link.send(links.set_link(naming.port(container_id, number), up=False, master=0))
     except OSError as error:
         if error.errno != errno.ENODEV:
             raise
 
 
 def _make_pair(link: Rtnetlink, name: str, pair: Message, alias: str) -> None:
-    messages = (pair, links.set_link(name, alias=alias))
-    for make_room in (_put_aside, delete):
+    for make_room in (_put_aside, delete, None):
         try:
-            link.send(*messages)
+            link.send(pair)
+            break
         except OSError as error:
-            if error.errno != errno.EEXIST:
+            former = links.find(link, name)
+            ours = former is None or former.alias in {"", alias}  # of the container's former life
+            if error.errno != errno.EEXIST or not ours or make_room is None:
                 raise
             make_room(link, name)
-        else:
-            return
-    link.send(*messages)
+    link.send(links.set_link(name, alias=alias))
 
 
 def _put_aside(link: Rtnetlink, name: str) -> None:

@@ -33,7 +33,8 @@ _UP = 0x1
 
 # IFLA_*
 _MAC, _NAME, _MTU, _MASTER, _INFO, _ALIAS, _NETNS_FD, _EXT_MASK = 1, 3, 4, 10, 18, 20, 28, 29
-_KIND, _DATA, _PEER = 1, 2, 1
+_KIND, _DATA, _SLAVE_KIND, _SLAVE_DATA, _PEER = 1, 2, 4, 5, 1
+_PORT_MODE = 4  # IFLA_BRPORT_MODE
 _SKIP_STATS = 8
 # IFA_*
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
@@ -152,6 +153,12 @@ def set_link(
     if master is not None:
         values += number(_MASTER, master)
     return Message(SETLINK, _LINK.pack(0, 0, index, _UP if up else 0, 0 if up is None else _UP) + values)
+
+
+def set_hairpin(name: str) -> Message:
+    """Return what lets a bridge send a frame back to the port it came from."""
+    data = text(_SLAVE_KIND, "bridge") + attribute(_SLAVE_DATA, attribute(_PORT_MODE, b"\1"))
+    return Message(NEWLINK, _LINK.pack(0, 0, 0, 0, 0) + text(_NAME, name) + attribute(_INFO, data))  # of an old one
 
 
 def rename(index: int, name: str) -> Message:

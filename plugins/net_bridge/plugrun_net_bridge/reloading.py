@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from plugrun_net_bridge import links
-from plugrun_net_bridge.bridges import Bridges, port_name
+from plugrun_net_bridge import links, naming
+from plugrun_net_bridge.bridges import Bridges
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.rtnetlink import Rtnetlink
@@ -41,7 +41,7 @@ def _reattach(store: Store, link: Rtnetlink, network_id: str, bridge: str) -> No
     master = links.find(link, bridge)
     assert master is not None
     for endpoint in store.of_network(network_id):
-        name = port_name(endpoint.container_id, endpoint.number)
+        name = naming.port(endpoint.container_id, endpoint.number)
         port = links.find(link, name)
         if port is not None and port.master != master.number:
             link.send(links.set_link(name, up=True, master=master.number))

@@ -16,9 +16,8 @@ import pytest
 
 from fixtures.bridge import Bench, descriptors, devices, ip, pings, setting
 from plugrun import namespaces
-from plugrun.api import Drift, FailedPrecondition, InvalidArgument, New, Subnet
-from plugrun_net_bridge import bridges, endpoints, inside, ipam, links, table
-from plugrun_net_bridge.bridges import port_name
+from plugrun.api import Drift, DriverError, FailedPrecondition, InvalidArgument, New, Subnet
+from plugrun_net_bridge import bridges, endpoints, inside, ipam, links, naming, table
 from plugrun_net_bridge.driver import BridgeDriver
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 
@@ -30,7 +29,7 @@ def plain(result, place=0):
 
 
 def port(at):
-    return port_name(at.container_id, at.number)
+    return naming.port(at.container_id, at.number)
 
 
 def gone(name):
@@ -186,6 +185,10 @@ def test_somebody_elses_interface_is_left_alone(bench):
     try:
         bench.driver.teardown(at, None)
         assert port(at) in devices()
+        subprocess.run(["ip", "link", "set", port(at), "alias", "mine"], check=True)
+        with pytest.raises(DriverError, match="cannot connect container 'c1' to network 'front': File exists"):
+            bench.driver.setup(at)
+        assert ip("link", "show", port(at))[0]["ifalias"] == "mine"
     finally:
         subprocess.run(["ip", "link", "del", port(at)], check=True)
 

@@ -20,7 +20,7 @@ from plugrun.api import (
     SupportsPorts,
     SupportsReload,
 )
-from plugrun_net_bridge.bridges import port_name
+from plugrun_net_bridge import naming
 
 pytestmark = pytest.mark.root
 
@@ -55,7 +55,7 @@ def test_supports_what_it_says(bench):
 def test_a_draft_is_settled_and_nothing_made(bench):
     before = devices()
     made = bench.driver.make_network(NetworkDraft("12" * 32, "front"), ())
-    assert (made.driver, made.interface, made.ipv6) == ("bridge", "pr-121212121212", False)
+    assert (made.driver, made.interface, made.ipv6) == ("bridge", naming.bridge("12" * 32), False)
     assert made.subnets == (Subnet("10.64.0.0/20", "10.64.0.1"),)
     both = bench.driver.make_network(NetworkDraft("34" * 32, "both", ipv6=True), (made,))
     assert both.subnets[0].subnet == "10.64.16.0/20"
@@ -224,7 +224,7 @@ def test_an_interface_that_no_record_knows_is_collected(bench):
     kept, result = bench.up(2, bench.networks[0])
     bench.driver._store.forget(at.container_id, at.network.id)
     bench.driver.gc(frozenset({kept.container_id}))
-    assert port_name(at.container_id, 0) not in devices()
+    assert naming.port(at.container_id, 0) not in devices()
     bench.driver.check(kept, result)
 
 
@@ -320,7 +320,7 @@ def test_only_who_is_on_a_network_publishes_there(bench):
 
 def test_a_kernel_that_refuses_is_a_drivers_error(bench, monkeypatch):
     at, result = bench.up(1, bench.network())
-    monkeypatch.setattr("plugrun_net_bridge.endpoints.port_name", lambda *_: "x" * 16)
+    monkeypatch.setattr("plugrun_net_bridge.naming.port", lambda *_: "x" * 16)
     with pytest.raises(DriverError, match="cannot disconnect container 'c1': "):
         bench.driver.teardown(at, result)
     assert [one.name for one in bench.driver._store.all()] == ["c1"]  # to be tried again

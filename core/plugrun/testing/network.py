@@ -48,8 +48,8 @@ class NetworkContract(
     ``SupportsExplain`` are tested when the driver has their methods, and skipped otherwise. A driver with networks gets
     one in every attachment.
 
-    *Declarations.* ``target`` is what follows the driver's name in ``--net``, if it takes something; ``bad_targets`` are
-    some that make no sense. ``features`` are words for what a driver promises, never found out from its name:
+    *Declarations.* ``target`` is what follows the driver's name in ``--net``, if it takes one; ``bad_targets`` are some
+    that make no sense. ``features`` are words for what a driver promises, never found out from its name:
 
     ``meet``
         containers on one network reach each other at their addresses.

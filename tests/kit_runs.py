@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import pytest
 
 from plugrun.api import Mount
 from plugrun.testing import mounted
-
-if TYPE_CHECKING:
-    from plugrun.api import StorageDriver
-    from plugrun.testing.storage_base import StorageCases
 
 FEATURES = frozenset({"rename-lower-dir"})
 
@@ -76,12 +73,11 @@ def kit(name: str, module: str, driver: type, groups: tuple[type, ...], only: st
     """Return a class that pytest runs."""
     inherited = {case for group in groups for case in dir(group) if case.startswith("test_")}
 
-    def open_driver(_: StorageCases, state: Path) -> StorageDriver:
-        opened: StorageDriver = driver(state)
-        return opened
+    def open_driver(_: object, state: Path) -> Any:
+        return driver(state)
 
     @pytest.fixture
-    def state(_: StorageCases) -> Iterator[Path]:
+    def state(_: object) -> Iterator[Path]:
         with in_memory() as place:
             yield place
 
@@ -102,7 +98,8 @@ def failures(modules: list[Path], place: Path) -> dict[str, set[str]]:
         options = ["-q", "--tb=no", "--noconftest", "-p", "no:cacheprovider", "-n", "2"]
         places = [f"--junitxml={report}", f"--basetemp={memory}/t"]
         command = [sys.executable, "-m", "pytest", *options, *places, *map(str, modules)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        env = {**os.environ, "PLUGRUN_LEAK_PATIENCE": "2"}  # what they leave behind never goes
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
     found: dict[str, set[str]] = {}
     for case in ElementTree.parse(report).iter("testcase"):

@@ -7,8 +7,9 @@ A storage driver is tested by a subclass that knows how to open it::
         def open(self, state):
             return MyDriver(state)
 
-A network driver likewise with :class:`NetworkContract`. Run the tests as root in mount and network namespaces of their
-own, such as ``unshare --mount --net --propagation private pytest``: they mount, and drivers change the network.
+A network driver likewise with :class:`NetworkContract`. Run the tests as root: those of network drivers make a host of
+their own, those of storage drivers mount, so have them where mounts are nobody else's, such as in
+``unshare --mount --propagation private pytest``.
 """
 
 from plugrun.testing.network import NetworkContract

@@ -1,0 +1,44 @@
+"""The network conformance kit passes correct drivers, and catches each kind of broken one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import broken_network
+from kit_runs import Broken, failures
+from plain_bridge import PlainBridge
+from plugrun.testing import NetworkContract
+
+if TYPE_CHECKING:
+    from plugrun.api import NetworkDriver
+
+pytestmark = pytest.mark.root
+
+
+class TestCorrectNetwork(NetworkContract):
+    """A driver that does all that can be asked passes, so the cases can be met."""
+
+    features = frozenset({"meet", "reach-host", "reach-out", "isolated"})
+    bad_targets = ("web", "")
+
+    def open(self, state: Path) -> NetworkDriver:
+        return PlainBridge(state)
+
+
+MODULES = (broken_network,)
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Return which cases of the kit each broken driver failed: one run of pytest over all of them."""
+    modules = [Path(module.__file__ or "") for module in MODULES]
+    return failures(modules, tmp_path_factory.mktemp("kit"))
+
+
+@pytest.mark.parametrize("broken", [broken for module in MODULES for broken in module.BROKEN.all], ids=str)
+def test_kit_catches_broken_network(failed: dict[str, set[str]], broken: Broken) -> None:
+    """By exactly the cases that are about its fault."""
+    assert failed[str(broken)] == broken.cases

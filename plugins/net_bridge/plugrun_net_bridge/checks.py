@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from plugrun.api import Attachment, Drift, FailedPrecondition, NetResult, Network
 from plugrun_net_bridge import endpoints, inside, ipam, links, naming
-from plugrun_net_bridge.bridges import Bridges
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 from plugrun_net_bridge.rules import Rules, published
 
 if TYPE_CHECKING:
+    from plugrun_net_bridge.bridges import Bridges
     from plugrun_net_bridge.links import Link
     from plugrun_net_bridge.store import Endpoint, Store
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 from plugrun.api import Attachment, FailedPrecondition, Hop, NetResult, Network, PacketPath, PortMapping
 from plugrun.tuples import NamedTuple
 from plugrun_net_bridge import inside, links, sysctl
-from plugrun_net_bridge.bridges import port_name
 from plugrun_net_bridge.listeners import Listener, listeners
 from plugrun_net_bridge.listing import MISSING, Listing, droppers
 from plugrun_net_bridge.mapped import PROTOCOLS, Published, mapped, packed
+from plugrun_net_bridge.naming import port as port_name
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class _View:
             hops.append(self._rule("passing", "iifname @internal drop", "the network is internal: nothing leaves it"))
             return self._path(f"from the container to other machines, IPv{version}", hops)
         protocol = "ip" if version == 4 else "ip6"
-        hops += [self._forwarding(version), self._rule("passing", "iifname @bridges accept"), *self._others]
+        passing = self._rule("passing", "iifname @bridges ct state invalid drop", "all else passes")
+        hops += [self._forwarding(version), passing, *self._others]
         way = self._host.way_out(version)
         if way is None:
             hops.append(Hop("routes of the host", f"{MISSING}: a default route for IPv{version}"))

@@ -12,7 +12,7 @@ def digest(text: bytes) -> int:
 
 
 def port(container_id: str, number: int) -> str:
-    """Return the name of an endpoint's interface on the host: the id's beginning, for the eye, and a digest of it all."""
+    """Return the name of an endpoint's interface on the host: the beginning of the id, and a digest of all of it."""
     return f"pr{container_id[:4]}{digest(container_id.encode()) & 0xFFFFFF:06x}{number:02d}"
 
 

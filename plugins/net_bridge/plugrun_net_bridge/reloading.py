@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plugrun_net_bridge import links, naming
-from plugrun_net_bridge.bridges import Bridges
 
 if TYPE_CHECKING:
+    from plugrun_net_bridge.bridges import Bridges
     from plugrun_net_bridge.rtnetlink import Rtnetlink
     from plugrun_net_bridge.rules import Rules
     from plugrun_net_bridge.store import Store

@@ -79,6 +79,8 @@ def change(store: Store, rules: Rules, instance: str, at: Attachment, network: N
         if old is None:
             raise FailedPrecondition(f"container {at.name or at.hostname!r} is not on network {network.name!r}")
         new = old._replace(ports=settle(store, network, at, old.ports))
+        if new.ports == old.ports:
+            return old
         store.set_ports(
             old._replace(ports=tuple(dict.fromkeys((*old.ports, *new.ports))))
         )  # so that nobody else gets them

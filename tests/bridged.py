@@ -63,7 +63,6 @@ class Bridged:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         for name in MACHINES:
             ip("netns", "add", prefix + name)
             with self.inside(name):
@@ -85,17 +84,16 @@ class Bridged:
     def close(self) -> None:
         for name in MACHINES:
             ip("netns", "del", self._prefix + name)
-        os.close(self._home)
 
     @contextlib.contextmanager
     def inside(self, name: str) -> Iterator[None]:
         """Be in a namespace; sockets made there stay there."""
-        with open(f"/run/netns/{self._prefix}{name}") as there:
+        with open("/proc/thread-self/ns/net") as before, open(f"/run/netns/{self._prefix}{name}") as there:
             enter(there.fileno())
-        try:
-            yield
-        finally:
-            enter(self._home)
+            try:
+                yield
+            finally:
+                enter(before.fileno())
 
     def run(self, name: str, *words: str) -> None:
         with self.inside(name):

@@ -10,7 +10,7 @@ from plugrun.tuples import NamedTuple
 from plugrun_net_bridge import inside, links, sysctl
 from plugrun_net_bridge.listeners import Listener, listeners
 from plugrun_net_bridge.listing import MISSING, Listing, droppers
-from plugrun_net_bridge.mapped import PROTOCOLS, Published, mapped, packed
+from plugrun_net_bridge.mapped import PROTOCOLS, Published, mapped, packed, reached_at
 from plugrun_net_bridge.naming import port as port_name
 from plugrun_net_bridge.rtnetlink import Rtnetlink
 
@@ -112,17 +112,21 @@ class _View:
     def published(self, mapping: PortMapping) -> PacketPath:
         """Describe the way to a published port."""
         four, six = (next(iter(self.addresses(version)), None) for version in (4, 6))
+        one = Published(mapping, four, six)
         hops = []
-        for element in mapped([Published(mapping, four, six)]):
+        for element in mapped([one]):
             place = f"map {element.set} of table inet {self._rules.name}"
             there = self._rules.has(element.set, str(element))
-            hops.append(Hop(place, str(element) if there else f"{MISSING}: {element}; {_RELOAD}"))
+            said = str(element).replace(
+                f"{element.protocol} . {element.first}", f"{mapping.protocol} . {element.first}"
+            )
+            hops.append(Hop(place, said if there else f"{MISSING}: {said}; {_RELOAD}"))
             if len(hops) > 3:  # of many one by one, some show it
                 hops.append(Hop(place, f"and so on, {mapping.size} ports in all"))
                 break
         hops += [
             self._rule("arriving", "fib daddr type local jump publish", "only what is to the host itself"),
-            *(self._forwarding(version) for version, address in ((4, four), (6, six)) if address),
+            *(self._forwarding(6 if ":" in address else 4) for address in reached_at(one)),
             self._rule("passing", "oifname @bridges ct status dnat accept"),
             *self._others,
             *self._cross_bridge(),

@@ -78,16 +78,19 @@ def opened() -> Live:
 
 
 class Live:
-    """The rules of one network namespace."""
+    """The rules of one network namespace.
+
+    :ivar netlink: the socket, for other questions about packets.
+    """
 
     def __init__(self) -> None:
-        self._netlink = Netlink(NETFILTER)
-        self.namespace = self._netlink.namespace
-        self.close = self._netlink.close
+        self.netlink = Netlink(NETFILTER)
+        self.namespace = self.netlink.namespace
+        self.close = self.netlink.close
 
     def generation(self) -> int:
         """Return a number that each change to any table in the namespace raises by one."""
-        (answer,) = self._netlink.ask(_NFTABLES | _GET_GENERATION, bytes(_HEADER))
+        (answer,) = self.netlink.ask(_NFTABLES | _GET_GENERATION, bytes(_HEADER))
         return int.from_bytes(attributes(answer, _HEADER)[1], "big")
 
     def fingerprint(self, table: str) -> str | None:
@@ -101,7 +104,7 @@ class Live:
         name = _name(table)
         digest = hashlib.sha256()
         try:
-            (found,) = self._netlink.ask(_NFTABLES | _GET_TABLE, _INET + attribute(_TABLE, name))
+            (found,) = self.netlink.ask(_NFTABLES | _GET_TABLE, _INET + attribute(_TABLE, name))
         except FileNotFoundError:
             return None
         digest.update(found[_HEADER:])
@@ -136,7 +139,7 @@ class Live:
             return
         begin = Message(_BEGIN, REQUEST, _BATCH + attribute(_GENERATION, generation.to_bytes(4, "big")))
         try:
-            self._netlink.tell([begin, *changes, Message(_END, REQUEST, _BATCH)])
+            self.netlink.tell([begin, *changes, Message(_END, REQUEST, _BATCH)])
         except OSError as error:
             raise Outdated if error.errno == _RESTART else error from None
 
@@ -148,7 +151,7 @@ class Live:
         key = attribute(_ONE_ELEMENT | NESTED, element.raw_key())
         kind, flags, payload = _message(_GET_ELEMENTS, table, element.set, key)
         try:
-            (answer,) = self._netlink.ask(kind, payload, flags)
+            (answer,) = self.netlink.ask(kind, payload, flags)
         except FileNotFoundError:
             return False
         (found,) = several(attributes(answer, _HEADER)[_ELEMENTS])
@@ -156,7 +159,7 @@ class Live:
 
     def _of_table(self, kind: int, name: bytes) -> Iterator[dict[int, bytes]]:
         """Yield the attributes of each chain, rule or set of a table; older kernels list those of others too."""
-        for answer in self._netlink.ask(_NFTABLES | kind, _INET + attribute(_TABLE, name), REQUEST | DUMP):
+        for answer in self.netlink.ask(_NFTABLES | kind, _INET + attribute(_TABLE, name), REQUEST | DUMP):
             found = attributes(answer, _HEADER)
             if found.get(_TABLE) == name:
                 yield found
@@ -164,7 +167,7 @@ class Live:
     def _count(self, table: str, name: bytes) -> int:
         wanted = _INET + attribute(_TABLE, _name(table)) + attribute(_NAME, name)
         count = 0
-        for answer in self._netlink.ask(_NFTABLES | _GET_ELEMENTS, wanted, REQUEST | DUMP):
+        for answer in self.netlink.ask(_NFTABLES | _GET_ELEMENTS, wanted, REQUEST | DUMP):
             elements = attributes(answer, _HEADER).get(_ELEMENTS, b"")
             count += sum(1 for one in several(elements) if not _is_end(one))
         return count

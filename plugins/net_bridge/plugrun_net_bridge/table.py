@@ -8,6 +8,7 @@ from pathlib import Path
 from plugrun.api import DriverError
 from plugrun.tuples import NamedTuple
 from plugrun_net_bridge import nft, ruleset
+from plugrun_net_bridge.conntrack import end_flows
 from plugrun_net_bridge.elements import NetworkRules, Wanted, count, of_network
 from plugrun_net_bridge.live import Live, Outdated, opened
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
@@ -102,6 +103,7 @@ class Table:
         gone, new = list(mapped(removed)), list(mapped(added))
         if not gone and not new:
             return
+        ended = gone
         self.ensure()
         for _ in range(_TRIES):
             try:
@@ -112,6 +114,7 @@ class Table:
                 self.rebuild()
                 gone = opened().has(self.name, gone)
             else:
+                end_flows(opened().netlink, ended, new)
                 return
         raise DriverError(f"published ports in the table {self.name} of nftables cannot be changed")
 

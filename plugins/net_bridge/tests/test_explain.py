@@ -10,7 +10,7 @@ from bridged import ip
 from plugrun.api import Attachment, NetResult, Network, NetworkDraft, PacketPath, PortMapping
 from plugrun_net_bridge.driver import BridgeDriver
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("alone")]
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("place_for_namespaces", "alone")]
 
 PORTS = (PortMapping(80, 8080), PortMapping(9000, 9000, "udp", "", 10), PortMapping(100, 200, "tcp", "127.0.0.1", 10))
 
@@ -90,7 +90,7 @@ def test_names_every_station(make: Make) -> None:
     arrival = "\n".join(
         hop.detail for hop in paths["from any address, port 8080/tcp of the host to the container"].hops
     )
-    assert f"6 . 8080 : {address.partition('/')[0]} . 80" in arrival
+    assert f"tcp . 8080 : {address.partition('/')[0]} . 80" in arrival
     assert "oifname @bridges ct status dnat accept" in arrival
     many = paths["from 127.0.0.1, port 200-209/tcp of the host to the container"].hops
     assert "and so on, 10 ports in all" in [hop.detail for hop in many]
@@ -133,7 +133,7 @@ input()
     [
         ("nft flush ruleset", "missing: oifname @bridges ct status dnat accept"),
         ("nft flush chain inet {table} leaving", "missing: ip saddr @subnets4 masquerade"),
-        ("nft flush map inet {table} ports4", "missing: 6 . 8080 : "),
+        ("nft flush map inet {table} ports4", "missing: tcp . 8080 : "),
         ("nft flush set inet {table} bridges", "missing: the rules do not know it"),
         ("ip link del {port}", "{port} on the host: missing"),
         ("ip link set {port} nomaster", "missing: it is no port of {bridge}"),

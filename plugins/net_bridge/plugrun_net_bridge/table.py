@@ -104,11 +104,10 @@ class Table:
         if not gone and not new:
             return
         ended = gone
-        self.ensure()
         for _ in range(_TRIES):
             try:
                 self._change(gone, new)
-            except Outdated:  # somebody has changed rules since
+            except Outdated:  # somebody has changed rules since they were last looked at
                 self.ensure()
             except OSError:  # a crash has left less than is to be removed, or something in the way
                 self.rebuild()
@@ -131,11 +130,16 @@ class Table:
     # --- Changes -----------------------------------------------------------------------------------------------------
 
     def _change(self, removed: Sequence[Mapped], added: Sequence[Mapped]) -> None:
+        """Change maps, provided that nobody has changed any rule since the note was made.
+
+        :raises Outdated: somebody has, or may have.
+        :raises OSError: the maps are not as expected.
+        """
         live, note = opened(), self._recall()
-        generation = live.generation() if note is None else note.generation
-        live.change(self.name, generation, removed, added)
-        if note is not None:
-            self._remember(note._replace(generation=generation + 1))
+        if note is None or note.place != _place(live):
+            raise Outdated
+        live.change(self.name, note.generation, removed, added)
+        self._remember(note._replace(generation=note.generation + 1))
 
     def _run(self, commands: str) -> None:
         """Run commands that change what is in sets."""

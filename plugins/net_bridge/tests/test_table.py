@@ -233,23 +233,21 @@ def test_a_change_after_a_flush_brings_everything_back(store: Store) -> None:
     assert store.table.holds(published(2))
 
 
-def test_a_change_by_others_between_look_and_change_is_no_obstacle(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_by_others_just_before_is_no_obstacle(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.table.ensure()
-    ensure, times = store.table.ensure, []
+    change, times = store.table._change, []
 
-    def ensure_and_then_somebody() -> bool:
-        answer = ensure()
+    def change_after_somebody(*what: object) -> None:
         if not times:
             times.append(1)
-            subprocess.run(["nft", "flush ruleset"], check=True)
-        return answer
+            subprocess.run(["nft", "insert rule inet plugrun passing accept"], check=True)
+        change(*what)
 
-    monkeypatch.setattr(store.table, "ensure", ensure_and_then_somebody)
+    monkeypatch.setattr(store.table, "_change", change_after_somebody)
     store.table.change([], [published(1)])
     assert store.table.holds(published(1))
-    assert "chain passing" in listing()
+    assert not store.table.ensure()
+    assert "\taccept" not in listing("chain inet plugrun passing")
 
 
 def test_many_ports_at_once(store: Store) -> None:
@@ -278,6 +276,15 @@ def test_networks_come_and_go(store: Store) -> None:
     assert listing() == empty
     store.networks = []
     assert not store.table.ensure()
+
+
+def test_a_network_is_removed_whole_whatever_it_is_said_to_be(store: Store) -> None:
+    store.networks = []
+    store.table.ensure()
+    empty = listing()
+    store.table.add_network(INSIDE)
+    store.table.remove_network(INSIDE._replace(internal=False))
+    assert listing() == empty
 
 
 def test_removing_it_twice_is_fine(store: Store) -> None:

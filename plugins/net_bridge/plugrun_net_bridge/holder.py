@@ -23,8 +23,8 @@ from plugrun.tuples import NamedTuple
 from plugrun_net_bridge.mapped import PROTOCOLS
 from plugrun_net_bridge.ports import port_in_use
 
-LIMIT: Final = 256
-"""So many ports of one container are held; those of larger mappings are only looked at when they are published."""
+LIMIT: Final = 100
+"""So many ports of one container are held, in 5 ms; those beyond are only looked at when they are published."""
 
 OWNER: Final = "PLUGRUN_HOLDER"
 """In the process's environment: whom it belongs to, and how to find one that a crash has left."""
@@ -36,7 +36,7 @@ _STANDARD = 2  # the last of standard input, output and error
 _PIDFD_GETFD = 438  # the same number on every architecture
 _GONE = 10  # seconds that a killed process may take
 
-_Place = tuple[int, int, str, int]  # family, protocol, address, port
+_Place = tuple[int, int, str, int]  # family, protocol, address or "" for all of both kinds, port
 
 
 class Holder(NamedTuple):
@@ -119,16 +119,25 @@ def _held(ports: Sequence[PortMapping]) -> Iterator[PortMapping]:
 
 
 def _places(mapping: PortMapping) -> Iterator[_Place]:
-    """Yield where the sockets of a mapping are: for each port one, and two if it is for all addresses."""
-    addresses = [mapping.host_address] if mapping.host_address else ["0.0.0.0", "::"]  # noqa: S104
-    for address in addresses:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        for offset in range(mapping.size):
-            yield family, PROTOCOLS[mapping.protocol], address, mapping.host_port + offset
+    """Yield where the sockets of a mapping are, one for each port."""
+    address = mapping.host_address or ("" if _has_ipv6() else "0.0.0.0")  # noqa: S104
+    family = socket.AF_INET if "." in address and ":" not in address else socket.AF_INET6
+    for offset in range(mapping.size):
+        yield family, PROTOCOLS[mapping.protocol], address, mapping.host_port + offset
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
+    except OSError:
+        return False
+    return True
 
 
 def _place_of(one: socket.socket) -> _Place:
     address, port = one.getsockname()[:2]
+    if address == "::" and not one.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        address = ""
     return one.family, one.proto, address, port
 
 
@@ -145,12 +154,14 @@ def _bound(place: _Place) -> socket.socket | None:
         return None
     try:
         if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, bool(address))
         _bind(made, (address, port))
     except OSError as error:
         made.close()
         if error.errno != errno.EADDRINUSE:
-            raise Unavailable(f"port {port} cannot be held at {address}: {error.strerror}") from error
+            raise Unavailable(
+                f"port {port} cannot be held at {address or 'all addresses'}: {error.strerror}"
+            ) from error
         raise port_in_use(address, port, protocol) from None
     return made
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -75,6 +76,32 @@ def test_other_addresses_stay_free(held: Held, address: str, other: str) -> None
     assert can_bind(other, 8080)
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "::1"])
+def test_a_program_at_one_kind_of_address_is_noticed(held: Held, address: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as one:
+        if ":" in address:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind((address, 8080))
+        with pytest.raises(FailedPrecondition, match="port 8080/tcp"):
+            held(mapping(8080))
+
+
+def test_without_ipv6_those_of_ipv4_are_held(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *rest: int, fileno: int | None = None) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, "no IPv6")
+            super().__init__(family, *rest, fileno=fileno)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", Socket)
+        old = held(mapping(8080))
+        held(mapping(8080), old=old)
+    release(old)
+    assert not can_bind("0.0.0.0", 8080)
+    assert can_bind("::1", 8080)
+
+
 def test_whoever_connects_is_refused(held: Held) -> None:
     held(mapping(8080))
     for address in ("127.0.0.1", "::1"):
@@ -125,7 +152,7 @@ def test_is_a_small_process_with_nothing_else_of_ours(held: Held, tmp_path: Path
     assert os.readlink(f"/proc/{one.pid}/cwd") == "/"
     assert os.getsid(one.pid) != os.getsid(0)
     files = [os.readlink(f"/proc/{one.pid}/fd/{number}") for number in os.listdir(f"/proc/{one.pid}/fd")]
-    assert sorted(name.partition(":")[0] for name in files) == ["/dev/null"] * 3 + ["socket"] * 2
+    assert sorted(name.partition(":")[0] for name in files) == ["/dev/null"] * 3 + ["socket"]
     assert int(Path(f"/proc/{one.pid}/stat").read_text().rpartition(")")[2].split()[1]) != os.getpid()
 
 
@@ -137,7 +164,7 @@ def test_it_works_where_the_standard_files_are_closed(tmp_path: Path) -> None:
         f"release(one); open({str(tmp_path / 'out')!r}, 'w').write(f'{{count}} {{sorted(files)}}')"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
-    assert (tmp_path / "out").read_text() == "5 ['/dev/null', 'socket']"
+    assert (tmp_path / "out").read_text() == "4 ['/dev/null', 'socket']"
 
 
 def test_survives_whoever_started_it(held: Held) -> None:

@@ -278,6 +278,13 @@ def test_networks_come_and_go(store: Store) -> None:
     assert not store.table.ensure()
 
 
+def test_subnets_at_the_ends_of_all_addresses_are_counted_right(store: Store) -> None:
+    store.networks = [NETWORK._replace(subnets=("0.0.0.0/24", "10.0.0.0/20", "10.0.16.0/20", "255.255.255.0/24"))]
+    store.table.ensure()
+    subprocess.run(["nft", "add table ip other"], check=True)
+    assert not store.table.ensure()
+
+
 def test_a_network_is_removed_whole_whatever_it_is_said_to_be(store: Store) -> None:
     store.networks = []
     store.table.ensure()

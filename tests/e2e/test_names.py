@@ -141,6 +141,8 @@ def test_names_follow_a_container_that_is_connected_and_disconnected(
     assert not reaches(plugrun, "web", "db")
     assert not reaches(plugrun, "db", "web")
     assert not {"web", "shop"} & set(hosts(plugrun, "db"))
+    marks = [path.name for path in engine.paths.run_root.glob("hosts/*/*")]
+    assert len(marks) == (0 if resolved else 2)
 
 
 def test_one_on_the_default_network_learns_names_when_it_is_connected(plugrun, engine, busybox, network):

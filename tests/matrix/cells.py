@@ -60,32 +60,38 @@ class Cell:
     plugrun: HostCli
     world: World
     promised: Promise
-    name: str
+    container: str
 
-    def inside(self, *command: str) -> str:
-        """Run a program in the container."""
-        return self.plugrun("exec", self.name, *command).ok().stdout
+    def inside(self, script: str) -> str:
+        """Run a script in the container; return what it printed, errors too."""
+        return self.plugrun("exec", self.container, "sh", "-c", f"exec 2>&1; {script}").ok().stdout
+
+    @property
+    def place(self) -> Place:
+        """Where the container is, as long as it runs."""
+        pid = self.plugrun.roots.run_root / "containers" / self.container / "pidfile"
+        return Place("cell", f"/proc/{pid.read_text().strip()}/ns/net")
 
     def keeps_its_promise(self, served: str) -> None:
         """Reach the container's server, which answers ``served``, and have it reach the host's, as the plan says."""
-        place, plan = self.plugrun.place(self.name), self.promised.plan
-        assert self.inside("wget", "-qO-", f"http://127.0.0.1:{PORT}") == f"{served}\n"
-        addresses = dict(self.addresses(place))
-        alone = isinstance(plan, New) and not addresses
-        for source, address, port in self.doors(place, addresses):
+        place, addresses = self.place, self.addresses()
+        alone = place.devices() == {"lo"}
+        assert alone or addresses or not isinstance(self.promised.plan, New)
+        own, host = f"wget -qO- 127.0.0.1:{PORT}", f"timeout 5 wget -qO- {network.HOST}:{HOST_PORT}"
+        seen = self.inside(f"timeout 10 sh -c 'until {own} 2> /dev/null; do :; done'; {host}; true")
+        assert seen.startswith(f"{served}\n")
+        assert ("unreachable" if alone else "\nhost ") in seen
+        for source, address, port in self.doors(addresses):
             assert ask(source, "tcp", address, port) == served, f"from {source.name} at {address}"
-        if alone:
-            assert place.devices() == {"lo"}
-        self.reaches_the_host(alone)
-        for line in place.routes() if isinstance(plan, New) else ():
+        for line in place.routes() if isinstance(self.promised.plan, New) else ():
             if line.startswith("default via "):
                 assert ask(place, "icmp", line.split()[2]) == ECHO, line
 
-    def doors(self, place: Place, addresses: dict[int, str]) -> Iterator[tuple[Place, str, int]]:
+    def doors(self, addresses: list[str]) -> Iterator[tuple[Place, str, int]]:
         """Yield from where the container is to be reached, and how."""
-        plan = self.promised.plan
+        plan, place = self.promised.plan, self.place
         if isinstance(plan, New):
-            yield from ((self.world.host, address, PORT) for address in addresses.values())
+            yield from ((self.world.host, address, PORT) for address in addresses)
         elif isinstance(plan, Host):
             assert same(place, self.world.host)
             yield self.world.host, "127.0.0.1", PORT
@@ -98,23 +104,13 @@ class Cell:
             assert same(place, Place("existing", plan.path))
             yield self.world.host, network.LAN, PORT
         if self.promised.ports:
-            published = self.plugrun("port", self.name, str(PORT)).ok().stdout.split()
+            published = self.plugrun("port", self.container, str(PORT)).ok().stdout.split()
             yield self.world.lan, network.HOST, int(published[0].rpartition(":")[2])
 
-    def reaches_the_host(self, alone: bool) -> None:
-        """Have a program in the container ask the host's server, which only one that is alone cannot reach."""
-        command = ("exec", self.name, "timeout", "5", "wget", "-qO-", f"http://{network.HOST}:{HOST_PORT}")
-        done = self.plugrun(*command)
-        if alone:
-            assert "unreachable" in done.stderr
-        else:
-            assert done.ok().stdout.startswith("host ")
-
-    def addresses(self, place: Place) -> Iterator[tuple[int, str]]:
-        """Yield the container's own addresses, by the version of IP."""
-        for line in place.run("ip", "-oneline", "addr", "show", "scope", "global").splitlines():
-            family, address = line.split()[2:4]
-            yield {"inet": 4, "inet6": 6}[family], address.partition("/")[0]
+    def addresses(self) -> list[str]:
+        """Return the container's own addresses."""
+        lines = self.place.run("ip", "-oneline", "addr", "show", "scope", "global").splitlines()
+        return [line.split()[3].partition("/")[0] for line in lines]
 
 
 def same(one: Place, other: Place) -> bool:

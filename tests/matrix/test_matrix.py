@@ -16,7 +16,7 @@ from plugrun.manager import load
 pytestmark = pytest.mark.root
 
 STORAGES, NETWORKS = sorted(load().storage), sorted(load().network)
-SERVE = f"echo started >> /srv/index.html; trap : TERM; httpd -f -p {PORT} -h /srv & wait"
+SERVE = f"mkdir -p /srv; echo started >> /srv/index.html; trap : TERM; httpd -f -p {PORT} -h /srv & wait"
 
 
 @pytest.fixture(scope="module", params=STORAGES)
@@ -30,7 +30,6 @@ def storage(request, shared_plugrun):
     if plugrun("storage", "create", name, "--size", "512M").code != 0:
         pytest.skip(reason)
     yield name
-    plugrun.remove_all()
     plugrun("storage", "rm", name).ok()
 
 
@@ -62,20 +61,17 @@ def test_a_story(storage, promised, shared_plugrun, shared_world):
     ports = ["-p", str(PORT)] if promised.ports else []
     container = plugrun(
         *("--storage", storage, "run", "-d", "--name", "cell", "--net", promised.value, *ports),
-        *("busybox", "sh", "-c", f"mkdir /srv; {SERVE}"),
+        *("busybox", "sh", "-c", SERVE),
     ).ok().line  # fmt: skip
-    cell = Cell(plugrun, shared_world, promised, "cell")
+    cell = Cell(plugrun, shared_world, promised, container)
     cell.keeps_its_promise("started")
 
-    cell.inside("sh", "-c", "echo more >> /srv/index.html")
-    cell.keeps_its_promise("started\nmore")
-
+    cell.inside("echo more >> /srv/index.html")
     plugrun("stop", "-t", "5", "cell").ok()
     plugrun("start", "cell").ok()
     cell.keeps_its_promise("started\nmore\nstarted")
 
-    place = plugrun.place("cell")
-    words = [*dict(cell.addresses(place)).values(), *plugrun("port", "cell").stdout.split()] if promised.ports else []
+    words = [*cell.addresses(), *plugrun("port", "cell").stdout.split()] if promised.ports else []
     plugrun("rm", "-f", "cell").ok()
     assert not wait_for_end_of_new(before)
     assert devices_of(shared_world) == devices

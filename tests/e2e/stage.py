@@ -61,11 +61,11 @@ class Stage:
     @contextlib.contextmanager
     def _way_out(self, name: str) -> Iterator[None]:
         place, gateway = self.places[name], self.addresses[f"gateway of {name}"]
-        place.ip(*(f"-{version} route replace default via {gateway[version]} dev eth0" for version in (4, 6)))
+        place.ip(*(f"route add default via {gateway[version]} dev eth0" for version in (4, 6)))
         try:
             yield
         finally:
-            place.ip(*(f"-{version} route del default" for version in (4, 6)))
+            place.ip(*(f"route del default via {gateway[version]} dev eth0" for version in (4, 6)))
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def staged(world: World, plugrun: HostCli) -> Iterator[Stage]:
     places |= {name: plugrun.place(name) for name in CONTAINERS}
     # so that what a test is asked by the direct route is known to have a way
     world.lan.ip(
-        *(f"-{version} route replace {addresses[name][version]} via {addresses['host'][version]}"
+        *(f"route replace {addresses[name][version]} via {addresses['host'][version]}"
           for name in CONTAINERS for version in (4, 6))
     )  # fmt: skip
     with contextlib.ExitStack() as stack:

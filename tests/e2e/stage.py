@@ -23,7 +23,6 @@ PUBLISHED = (
     f"{network.HOST}:8081:80",
     f"[{network.HOST6}]:8081:80",
     "127.0.0.1:8082:80",
-    "[::1]:8082:80",
 )
 CONTAINERS = {"web": "front", "peer": "front", "other": "back", "inner": "inside", "inner2": "inside"}
 NETWORKS = {"front": [], "back": [], "inside": ["--internal"]}

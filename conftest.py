@@ -12,4 +12,5 @@ pytest_plugins = (
     "fixtures.tools",
     "fixtures.registry",
     "fixtures.stub",
+    "fixtures.network",
 )

@@ -1,0 +1,55 @@
+"""Publishing a range of ports: how much longer a container takes to start for it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import page
+from engines import Engine
+from run import milliseconds
+
+SIZES = (1, 100, 1_000, 10_000)
+FIRST = 10_000
+ROUNDS = int(os.environ.get("PORT_ROUNDS", "7"))
+TOO_LONG = 60_000  # milliseconds that a start may take to be waited for
+SLOW = 5_000  # milliseconds from which on one round is enough
+
+
+def measure(engines: Sequence[Engine]) -> list[dict[str, Any]]:
+    """Return a row for each engine and size; times in milliseconds.
+
+    ``more`` is what a start takes with the ports less what it takes without, medians of the same rounds. Both are null
+    where a start would take too long: ten times the ports are taken to last ten times as long, as they do where it
+    is slow.
+    """
+    rows = []
+    for size in SIZES:
+        for engine in engines:
+            before = next((r for r in rows if r["engine"] == engine.title and r["ports"] * 10 >= size), None)
+            before = [r for r in rows if r["engine"] == engine.title][-1:]
+            expected = before[0]["more"] * size / before[0]["ports"] if before and before[0]["more"] else 0
+            skipped = bool(before and before[0]["more"] is None) or expected > TOO_LONG
+            times = {"start": None, "more": None} if skipped else _rounds(engine, size)
+            rows.append({"engine": engine.title, "ports": size, **times})
+    return rows
+
+
+def _rounds(engine: Engine, size: int) -> dict[str, Any]:
+    ports = f"{FIRST}-{FIRST + size - 1}" if size > 1 else f"{FIRST}"
+    without, published = [], []
+    for number in range(ROUNDS + 1):
+        page.progress(f"{size} ports, round {number} of {ROUNDS}, {engine.name}")
+        plain = milliseconds(engine.run_sleeper())
+        engine.remove_all()
+        with_ports = milliseconds(engine.run_sleeper("-p", f"{ports}:{ports}"))
+        engine.remove_all()
+        if number > 0 or with_ports > SLOW:
+            without.append(plain)
+            published.append(with_ports)
+        if with_ports > SLOW:
+            break
+    start = statistics.median(published)
+    return {"start": start, "more": start - statistics.median(without), "rounds": len(published)}

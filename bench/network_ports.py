@@ -25,16 +25,20 @@ def measure(engines: Sequence[Engine]) -> list[dict[str, Any]]:
     where a start would take too long: ten times the ports are taken to last ten times as long, as they do where it
     is slow.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for size in SIZES:
         for engine in engines:
-            before = next((r for r in rows if r["engine"] == engine.title and r["ports"] * 10 >= size), None)
-            before = [r for r in rows if r["engine"] == engine.title][-1:]
-            expected = before[0]["more"] * size / before[0]["ports"] if before and before[0]["more"] else 0
-            skipped = bool(before and before[0]["more"] is None) or expected > TOO_LONG
-            times = {"start": None, "more": None} if skipped else _rounds(engine, size)
+            times = _rounds(engine, size) if _is_bearable(engine, size, rows) else {"start": None, "more": None}
             rows.append({"engine": engine.title, "ports": size, **times})
     return rows
+
+
+def _is_bearable(engine: Engine, size: int, rows: Sequence[dict[str, Any]]) -> bool:
+    before = [row for row in rows if row["engine"] == engine.title]
+    if not before:
+        return True
+    last = before[-1]
+    return last["more"] is not None and last["more"] * size / last["ports"] < TOO_LONG
 
 
 def _rounds(engine: Engine, size: int) -> dict[str, Any]:

@@ -94,8 +94,8 @@ def podman(work: Path, storage: str) -> Engine:
     # Its default here is a log file too; the other choice is systemd's journal, which a private host lacks.
     argv = ("podman", *places, *choices, "--events-backend", "file")
     version = output(["podman", "--version"]).split()[-1]
-    options = {"pull_options": ("--tls-verify=false",), "kill_options": ("-t", "0")}
-    return Engine("podman", argv, version, store, storage=storage, **options)
+    pull, kill = ("--tls-verify=false",), ("-t", "0")
+    return Engine("podman", argv, version, store, pull_options=pull, kill_options=kill, storage=storage)
 
 
 @contextlib.contextmanager

@@ -40,12 +40,20 @@ def main() -> None:
 def measure(stack: contextlib.ExitStack, work: Path) -> dict[str, Any]:
     engines: list[Engine] = []
     paths: list[dict[str, Any]] = []
+    network_paths.be_a_router()
     for engine in one_by_one(stack, work, "overlay", bridge=True):
         output([*engine.argv, "load", "-i", str(ARCHIVE)])
         engines.append(engine)
         paths += network_paths.measure(engine, ROUNDS)
     try:
         return {
+            "settings": {
+                "parallel_rounds": network_starts.ROUNDS,
+                "patience": network_starts.PATIENCE,
+                "too_long": network_ports.TOO_LONG / 1000,
+                "seconds": network_paths.SECONDS,
+                "rounds": ROUNDS,
+            },
             "paths": paths,
             "parallel": network_starts.parallel(engines),
             "growth": network_starts.growth(engines),

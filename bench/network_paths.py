@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import page
@@ -24,7 +25,7 @@ from engines import Engine, output
 
 SECONDS = os.environ.get("PATH_SECONDS", "1")
 STREAM, PING = "5201", "5202"  # ports of iperf3 and sockperf
-PLAIN, ROUTED = "plain veth pair", "LAN, router, veth pair"  # what the others are compared with
+PLAIN, ROUTED = "plain veth pair", "LAN to routed veth pair"  # what the others are compared with
 HOST_ON_LAN = "192.0.2.1"
 PINNED = (os.cpu_count() or 1) > 1
 
@@ -59,7 +60,7 @@ def measure(engine: Engine, rounds: int) -> list[dict[str, Any]]:
 
 
 def _row(engine: Engine, way: str, rates: dict[str, list[float]], delays: dict[str, list[float]]) -> dict[str, Any]:
-    row = {"engine": engine.title, "way": way}
+    row: dict[str, Any] = {"engine": engine.title, "way": way}
     for name, values in (("rate", rates), ("delay", delays)):
         row[name] = statistics.median(values[way])
         for beside, plain in ((PLAIN, "plain"), (ROUTED, "routed")):
@@ -71,6 +72,11 @@ def _row(engine: Engine, way: str, rates: dict[str, list[float]], delays: dict[s
 # --- The ways ------------------------------------------------------------------------------------------------
 
 
+def be_a_router() -> None:
+    """Have the host forward packets: engines that find it not to drop what is not theirs, the plain ways' too."""
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
 def plain_ways(stack: contextlib.ExitStack) -> list[Way]:
     """Make two namespaces with a veth pair between them, and two with the host as their router."""
     one, other, lan, inside = (stack.enter_context(namespace(name)) for name in ("one", "other", "lan", "inside"))
@@ -79,7 +85,6 @@ def plain_ways(stack: contextlib.ExitStack) -> list[Way]:
     veth("", "198.51.100.5/30", inside, "198.51.100.6/30")
     for place, router in ((lan, HOST_ON_LAN), (inside, "198.51.100.5")):
         output([*within(place), "ip", "route", "add", "default", "via", router])
-    output(["sysctl", "-qw", "net.ipv4.ip_forward=1"])
     for place in (other, inside):
         servers(stack, place)
     return [Way(PLAIN, one, "198.51.100.2"), Way(ROUTED, lan, "198.51.100.6")]
@@ -94,7 +99,7 @@ def container_ways(stack: contextlib.ExitStack, engine: Engine) -> list[Way]:
     return [
         Way("container to container", client, address_in(server)),
         Way("host to published port", "", HOST_ON_LAN),
-        Way("host to it by 127.0.0.1", "", "127.0.0.1"),
+        Way("127.0.0.1 to published port", "", "127.0.0.1"),
         Way("LAN to published port", "/run/netns/lan", HOST_ON_LAN),
     ]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import page
-from engines import Engine
 from run import milliseconds
+
+if TYPE_CHECKING:
+    from engines import Engine
 
 SIZES = (1, 100, 1_000, 10_000)
 FIRST = 10_000

@@ -22,7 +22,7 @@ import page
 from engines import Engine, one_by_one, output
 
 ARCHIVE = page.CHECKOUT / ".cache" / "images" / "busybox.docker.tar"
-ROUNDS = int(os.environ.get("ROUNDS", "10"))
+ROUNDS = int(os.environ.get("ROUNDS", "7"))
 
 
 def main() -> None:

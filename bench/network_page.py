@@ -54,10 +54,9 @@ ports. "beside" is how many ports another container has published, each a mappin
 TCP, {seconds} s each: a stream (iperf3), and the median of 64 bytes and their answer (sockperf). Medians of {rounds}
 rounds in which each way takes its turn; ratios are of the same round, and their medians too. "plain" is a veth pair
 between two namespaces; "routed" a veth pair to the host and one from it, without any rule: the least that a way from
-the LAN can be, as "plain" is for the others. "trip" is there and back. A rate below
-1.00x and a trip above it are what the engine costs.
-The programs are the host's, in the network namespaces of the containers. Engines come one after another, each beside
-plain pairs anew; packets of later ones pass also the rules that the earlier ones left.
+the LAN can be, as "plain" is for the others. "trip" is there and back. A rate below 1.00x and a trip above it are what
+the engine costs. The programs are the host's, in the network namespaces of the containers. Engines come one after
+another, each beside plain pairs anew; packets of later ones pass also the rules that the earlier ones left.
 
 ![Packets](network-packets.svg)
 """

@@ -14,7 +14,7 @@ from engines import Engine, output
 from run import milliseconds
 
 AT_ONCE = 64
-ROUNDS = int(os.environ.get("PARALLEL_ROUNDS", "5"))
+ROUNDS = int(os.environ.get("PARALLEL_ROUNDS", "3"))
 MANY = int(os.environ.get("GROWTH", "500"))
 PATIENCE = float(os.environ.get("GROWTH_SECONDS", "180"))  # for the starts of one engine
 AROUND = 2  # so many starts before and after one make its median

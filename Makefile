@@ -35,12 +35,14 @@ bench: setup images ## Side by side with podman and docker, those installed (as 
 	@scripts/private-host .venv/bin/python bench/run.py
 	@scripts/private-host .venv/bin/python bench/pull.py
 	@scripts/private-host .venv/bin/python bench/storage.py
+	@scripts/private-host .venv/bin/python bench/network.py
 
 plots: setup ## Draw the plots of docs/bench from its numbers
 	@$$(command -v uv || ls .cache/uv-*/bin/uv | tail -n 1) run --quiet --no-project --with 'matplotlib==3.10.*' bench/plots.py
 
-bench-deps: ## Install podman, docker and curl from Debian for make bench
-	@apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends podman docker.io curl
+bench-deps: ## Install from Debian what make bench needs
+	@apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends podman docker.io curl \
+		iperf3 sockperf
 
 setup: ## Install what is missing
 	@scripts/setup

@@ -50,7 +50,7 @@ def _one(engine: Engine, files: int, size: int) -> dict[str, list[float]]:
     output([*engine.argv, "run", "-d", *command])
     times: dict[str, list[float]] = {"snapshot": [], "paused": [], "clone": [], "rollback": []}
     try:
-        with _opened(engine) as opened:
+        with compared.opened(engine) as opened:
             _fill(opened.paths.rootfs(opened.containers.find("full").id), files, size)
             for _ in range(ROUNDS):
                 _while_it_runs(opened, engine, times)
@@ -101,16 +101,3 @@ def _fill(root: Path, files: int, size: int) -> None:
             directory = root / f"data{number // 100}"
             directory.mkdir()
         (directory / f"file{number}").write_bytes(block)
-
-
-@contextlib.contextmanager
-def _opened(engine: Engine) -> Iterator[Any]:
-    from plugrun.engine import Engine as Opened
-    from plugrun.paths import Paths
-
-    run_root = engine.argv[engine.argv.index("--runroot") + 1]
-    opened = Opened(Paths(engine.store, Path(run_root)))
-    try:
-        yield opened
-    finally:
-        opened.close()

@@ -6,10 +6,11 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import network_page
 from engines import CRUN, output
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -78,9 +79,9 @@ def write(name: str, rounds: int, results: Mapping[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     data = {"machine": machine() | {"rounds": str(rounds)}, **results}
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
-    print(TABLES[name](data["rows"]))
+    print("\n\n".join(text for text in FIELDS[name](data).values() if str(text).startswith("|")))  # tables
     parts = []
-    for kind, template in (("run", RUN), ("pull", PULL), ("storage", STORAGE)):
+    for kind, template in TEMPLATES.items():
         file = RESULTS / f"{kind}.json"
         if file.exists():
             parts.append(section(kind, template, json.loads(file.read_text())))
@@ -90,9 +91,7 @@ def write(name: str, rounds: int, results: Mapping[str, Any]) -> None:
 def section(kind: str, template: str, data: Mapping[str, Any]) -> str:
     facts = data["machine"]
     about = "{system}, kernel {kernel}, {cpus} CPUs, Python {python}, crun {crun}, {rounds} rounds".format(**facts)
-    images = "".join(image_line(image) for image in data.get("images", ()))
-    operations = operations_table(data.get("operations", ()))
-    return template.format(about=about, table=TABLES[kind](data["rows"]), images=images, operations=operations)
+    return template.format(about=about, **FIELDS[kind](data))
 
 
 def image_line(image: Mapping[str, Any]) -> str:
@@ -165,7 +164,18 @@ def operations_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"run": run_table, "pull": pull_table, "storage": storage_table}
+TEMPLATES = {"run": RUN, "pull": PULL, "storage": STORAGE, "network": network_page.TEMPLATE}
+
+# What a template has braces for.
+FIELDS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "run": lambda data: {"table": run_table(data["rows"])},
+    "pull": lambda data: {"table": pull_table(data["rows"]), "images": "".join(map(image_line, data["images"]))},
+    "storage": lambda data: {
+        "table": storage_table(data["rows"]),
+        "operations": operations_table(data["operations"]),
+    },
+    "network": network_page.fields,
+}
 
 
 def machine() -> dict[str, str]:

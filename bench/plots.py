@@ -27,6 +27,10 @@ def main() -> None:
     branches(data["operations"])
     bars(data["rows"], "commit", "Commit of 10 changed files in an image of 50,000", "storage-commit.svg")
     bars(data["rows"], "create and rm", "Create and remove a container", "storage-create.svg")
+    network = json.loads((RESULTS / "network.json").read_text())
+    growth(network["growth"])
+    ports(network["ports"])
+    packets(network["paths"])
 
 
 def branches(rows: Sequence[dict[str, Any]]) -> None:
@@ -59,6 +63,50 @@ def bars(rows: Sequence[dict[str, Any]], work: str, title: str, name: str) -> No
     axes.set(title=title, xlabel="ms, median; whole commands")
     axes.margins(x=0.15)
     save(figure, name)
+
+
+def growth(rows: Sequence[dict[str, Any]]) -> None:
+    """Draw how long a start takes by how many containers there are."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for row in rows:
+        counts, times = zip(*row["points"], strict=True)
+        axes.plot(counts, times, marker=".", label=row["engine"])
+    axes.set(
+        title="Start of one more container", xlabel="containers on the bridge", ylabel="ms, median", ylim=(0, None)
+    )
+    axes.legend(fontsize=8)
+    save(figure, "network-growth.svg")
+
+
+def ports(rows: Sequence[dict[str, Any]]) -> None:
+    """Draw how long a start takes by how many ports it publishes."""
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for engine in dict.fromkeys(row["engine"] for row in rows):
+        points = [row for row in rows if row["engine"] == engine and row["start"] is not None]
+        axes.plot([row["ports"] for row in points], [row["start"] for row in points], marker="o", label=engine)
+    axes.set(xscale="log", yscale="log", title="Start of a container that publishes a range of ports")
+    axes.set(xlabel="ports", ylabel="ms, median")
+    axes.legend(fontsize=8)
+    save(figure, "network-ports.svg")
+
+
+def packets(rows: Sequence[dict[str, Any]]) -> None:
+    """Draw the throughput on each way, as a part of that of the plain veth pair in the same round."""
+    ways = list(dict.fromkeys(row["way"] for row in rows))
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.25 * len(rows)))
+    height = 0.8 / len(engines)
+    for number, engine in enumerate(engines):
+        ratios = {row["way"]: row["rate_of_plain"] for row in rows if row["engine"] == engine}
+        places = [place + number * height for place in range(len(ways))]
+        drawn = axes.barh(places, [ratios[way] for way in ways], height=height, label=engine)
+        axes.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
+    axes.set_yticks([place + 0.4 - height / 2 for place in range(len(ways))], ways)
+    axes.invert_yaxis()
+    axes.set(title="TCP throughput", xlabel="of that of a plain veth pair")
+    axes.margins(x=0.1)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, "network-packets.svg")
 
 
 def save(figure: Any, name: str) -> None:

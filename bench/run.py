@@ -20,7 +20,7 @@ import page
 from engines import Engine, installed, output
 
 ARCHIVE = page.CHECKOUT / ".cache" / "images" / "busybox.docker.tar"
-NETWORKS = ("none", "host")
+NETWORKS = ("none", "host", "bridge")
 ROUNDS = int(os.environ.get("ROUNDS", "30"))
 
 
@@ -41,7 +41,7 @@ def main() -> None:
     if os.environ.get("PLUGRUN_PRIVATE_HOST") != "1":
         sys.exit("bench: run `make bench`: the engines must not meet the machine's own network and containers")
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # what pip installs is compiled; the warm-up round compiles this
-    with installed(Path(os.environ["TMPDIR"])) as engines:
+    with installed(Path(os.environ["TMPDIR"]), bridge=True) as engines:
         for engine in engines:
             output([*engine.argv, "load", "-i", str(ARCHIVE)])
         times = measure(engines)

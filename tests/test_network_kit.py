@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import broken_network
+import broken_networks
 from kit_runs import Broken, failures
 from plain_bridge import PlainBridge
 from plugrun.testing import NetworkContract
@@ -28,7 +29,7 @@ class TestCorrectNetwork(NetworkContract):
         return PlainBridge(state)
 
 
-MODULES = (broken_network,)
+MODULES = (broken_network, broken_networks)
 
 
 @pytest.fixture(scope="module")

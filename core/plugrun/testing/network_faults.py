@@ -13,7 +13,7 @@ import pytest
 from plugrun import namespaces
 from plugrun.api import Attachment, NetworkDriver
 from plugrun.testing.faults import interrupted, why_not
-from plugrun.testing.network_base import Containers, NetworkCases, stored
+from plugrun.testing.network_base import Containers, NetworkCases, identity, stored
 from plugrun.testing.network_view import settled, steady, view
 
 Act = Callable[[NetworkDriver, Attachment], object]
@@ -96,7 +96,7 @@ class FaultCases(NetworkCases):
 
     def test_gc_killed_at_any_step(self, driver: NetworkDriver, state: Path, attach: Containers) -> None:
         """The next one goes on."""
-        keep = frozenset({f"{1:064x}"})
+        keep = frozenset({identity("container", 1)})
         self.sweep(driver, state, attach, (_setup, lambda one, _: one.gc(keep)), fail=None, gc=True)
 
 

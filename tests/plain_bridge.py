@@ -174,6 +174,9 @@ class PlainBridge:
             set_rules(leases)
             self.save(leases)
 
+    def close(self) -> None:
+        pass
+
     # --- Ports, rules, paths --------------------------------------------------------------------------------------
 
     def publish(self, at: Attachment, prev: NetResult) -> NetResult:

@@ -101,9 +101,17 @@ class NetworkCases:
         return state
 
     @pytest.fixture
-    def driver(self, host: ThrowAwayHost, state: Path) -> NetworkDriver:  # noqa: ARG002 - the host comes first
-        """Return a driver on the empty state directory."""
-        return self.open(state)
+    def driver(self, host: ThrowAwayHost, state: Path) -> Iterator[NetworkDriver]:  # noqa: ARG002 - the host comes first
+        """Return a driver on the empty state directory; it is closed at the end, twice."""
+        self.again: list[NetworkDriver] = []
+        yield self.reopened(state)
+        for driver in self.again * 2:
+            driver.close()
+
+    def reopened(self, state: Path) -> NetworkDriver:
+        """Open the driver, as another command does; it is closed with the test's own."""
+        self.again.append(self.open(state))
+        return self.again[-1]
 
     @pytest.fixture
     def attach(self, driver: NetworkDriver, tmp_path: Path) -> Iterator[Containers]:

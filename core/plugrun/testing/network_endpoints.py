@@ -159,7 +159,7 @@ class EndpointCases(NetworkCases):
         at = attach(1)
         result = stored(driver.setup(at))
         driver.check(at, result)
-        self.open(state).check(at, result)
+        self.reopened(state).check(at, result)
         driver.teardown(at, result)
 
     def test_check_notices_drift(self, driver: NetworkDriver, attach: Containers) -> None:

@@ -57,15 +57,15 @@ class FaultCases(NetworkCases):
             at = attach(1 + step)
             arrange(driver, at)
             outcome = interrupted(step, lambda at=at: act(self.open(state), at), fail=fail)  # type: ignore[misc]
-            again = self.open(state)
+            again = self.reopened(state)
             if gc:
                 again.gc(frozenset({neighbour.container_id}))
             else:
                 for _ in range(2):
                     again.teardown(at, None)
+            settled(before, f"after request {step} failed ({outcome.said}), and what was left was removed")
             if at.netns is not None:
                 namespaces.delete(Path(at.netns))
-            settled(before, f"after request {step} failed ({outcome.said})")
             again.check(neighbour, result)
             if not outcome.reached:
                 assert outcome.said == "ok", f"with no fault at all: {outcome.said}"

@@ -186,7 +186,7 @@ class NetworksCases(NetworkCases):
 
     def removing(self, state: Path) -> NetworksDriver:
         """Open the driver once more."""
-        again = self.open(state)
+        again = self.reopened(state)
         assert isinstance(again, NetworksDriver)
         return again
 

@@ -164,7 +164,7 @@ class PortCases(NetworkCases):
         with self.published(publishing, attach, a, b) as (at, result), contextlib.ExitStack() as servers:
             for port in (80, 81, 82):
                 servers.enter_context(answering(at.netns, port, f"port{port}".encode()))
-            again = self.open(state)
+            again = self.reopened(state)
             assert isinstance(again, PortsDriver)
             later = stored(again.publish(at._replace(ports=(b, c)), result))
             assert later == result._replace(ports=(b, c))

@@ -60,7 +60,7 @@ class ReloadCases(NetworkCases):
         with answering(at.netns, 80, b"web"):
             for port in result.ports:
                 assert unheard(host.peer, HOST_IP, port.host_port)
-            again = self.open(state)
+            again = self.reopened(state)
             assert isinstance(again, ReloadDriver)
             assert again.reload() is True
             settled(before, "after nft flush ruleset and reload()")

@@ -15,6 +15,7 @@ from plain_bridge import PlainBridge, delete, devices, enter, ip, veth
 from plain_rules import nft
 from plugrun import linux
 from plugrun.api import Attachment, DriverError, NamespacePlan, NetResult
+from plugrun.testing.network_base import identity
 from plugrun.testing.network_endpoints import EndpointCases
 from plugrun.testing.network_races import RaceCases
 from plugrun.testing.network_teardown import TeardownCases
@@ -141,7 +142,9 @@ class IgnoresWishes(PlainBridge):
         return super().setup(at._replace(ip=None, mac=None))
 
     def pick(self, at: Attachment, subnet, used: set[str]) -> str:
-        return super().pick(at, subnet, {*used, str(at.number), "10.77.0.2"} if at.container_id.endswith("3") else used)
+        return super().pick(
+            at, subnet, {*used, str(at.number), "10.77.0.2"} if at.container_id == identity("container", 3) else used
+        )
 
 
 # --- Drift --------------------------------------------------------------------------------------------------------

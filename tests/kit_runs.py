@@ -98,7 +98,7 @@ def failures(modules: list[Path], place: Path) -> dict[str, set[str]]:
         options = ["-q", "--tb=no", "--noconftest", "-p", "no:cacheprovider", "-n", "2"]
         places = [f"--junitxml={report}", f"--basetemp={memory}/t"]
         command = [sys.executable, "-m", "pytest", *options, *places, *map(str, modules)]
-        env = {**os.environ, "PLUGRUN_LEAK_PATIENCE": "2"}  # what they leave behind never goes
+        env = {**os.environ, "PLUGRUN_LEAK_PATIENCE": "1.5"}  # what they leave behind never goes
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, f"{done.stdout}\n{done.stderr}"
     found: dict[str, set[str]] = {}

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from plain_rules import claim_ports, reload_rules, rules_of, set_rules
+from plain_rules import claim_ports, is_free, reload_rules, rules_of, set_rules
 from plugrun.api import (
     Attachment,
     Drift,
@@ -79,7 +79,7 @@ class PlainBridge:
             lease = self.lease(at, leases)
             leases[endpoint(at)] = lease
             self.save(leases)
-            lease["ports"] = [list(port) for port in claim_ports(at.ports, endpoint(at), leases)]
+            lease["ports"] = [list(port) for port in claim_ports(at.ports, endpoint(at), leases, self.free)]
             self.make_bridge(at.network)
             self.connect(at, lease)
             self.save(leases)
@@ -174,11 +174,14 @@ class PlainBridge:
             set_rules(leases)
             self.save(leases)
 
+    def close(self) -> None:
+        pass
+
     # --- Ports, rules, paths --------------------------------------------------------------------------------------
 
     def publish(self, at: Attachment, prev: NetResult) -> NetResult:
         with self.leases() as leases:
-            ports = claim_ports(at.ports, endpoint(at), leases)
+            ports = claim_ports(at.ports, endpoint(at), leases, self.free)
             leases[endpoint(at)]["ports"] = [list(port) for port in ports]
             set_rules(leases)
             self.save(leases)
@@ -196,6 +199,9 @@ class PlainBridge:
         hops = [Hop(prev.interface, inside)]
         hops += [Hop("nft", rule) for rule in rules_of(prev.addresses)]
         return [PacketPath("from the container outwards", tuple(hops))]
+
+    def free(self, port: PortMapping) -> bool:
+        return is_free(port)
 
     # --- The file of leases ---------------------------------------------------------------------------------------
 

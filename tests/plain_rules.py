@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from plugrun.api import DriverError, FailedPrecondition, InvalidArgument, PortMapping
 
 Leases = dict[str, dict[str, Any]]
+Free = Callable[[PortMapping], bool]
 
 TABLE = """
 table inet plain {{
@@ -75,13 +76,13 @@ def family(version: str) -> str:
     return "ipv6" if version == "ip6" else "ipv4"
 
 
-def claim_ports(wanted: Sequence[PortMapping], mine: str, leases: Leases) -> tuple[PortMapping, ...]:
+def claim_ports(wanted: Sequence[PortMapping], mine: str, leases: Leases, free: Free) -> tuple[PortMapping, ...]:
     """Settle every host port and see that each is free, but for those that are published already."""
     own = [PortMapping(*port) for port in leases[mine]["ports"]]
     others = [PortMapping(*port) for name, lease in leases.items() if name != mine for port in lease["ports"]]
     claimed: list[PortMapping] = []
     for asked in wanted:
-        port = asked if asked.host_port else choose(asked, [*others, *own, *claimed])
+        port = asked if asked.host_port else choose(asked, [*others, *own, *claimed], free)
         if any(clash(port, other) for other in claimed):
             raise InvalidArgument(f"port {port.host_port} is given twice")
         if any(clash(port, other) for other in others) or (port not in own and not free(port)):
@@ -90,7 +91,7 @@ def claim_ports(wanted: Sequence[PortMapping], mine: str, leases: Leases) -> tup
     return tuple(claimed)
 
 
-def choose(port: PortMapping, taken: Sequence[PortMapping]) -> PortMapping:
+def choose(port: PortMapping, taken: Sequence[PortMapping], free: Free) -> PortMapping:
     for number in range(30_000, 60_000):
         tried = port._replace(host_port=number)
         if not any(clash(tried, other) for other in taken) and free(tried):
@@ -104,7 +105,7 @@ def clash(one: PortMapping, other: PortMapping) -> bool:
     return one.protocol == other.protocol and same_place and not apart
 
 
-def free(port: PortMapping) -> bool:
+def is_free(port: PortMapping) -> bool:
     kind = socket.SOCK_DGRAM if port.protocol == "udp" else socket.SOCK_STREAM
     for number in range(port.host_port, port.host_port + port.size):
         family = socket.AF_INET6 if ":" in port.host_address or not port.host_address else socket.AF_INET

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import broken_network
+import broken_networks
 from kit_runs import Broken, failures
 from plain_bridge import PlainBridge
 from plugrun.testing import NetworkContract
@@ -28,17 +29,21 @@ class TestCorrectNetwork(NetworkContract):
         return PlainBridge(state)
 
 
-MODULES = (broken_network,)
+MODULES = (broken_network, broken_networks)
 
 
 @pytest.fixture(scope="module")
-def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Return which cases of the kit each broken driver failed: one run of pytest over all of them."""
-    modules = [Path(module.__file__ or "") for module in MODULES]
-    return failures(modules, tmp_path_factory.mktemp("kit"))
+def failed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+    """Return which cases of the kit each broken driver of a module failed: one run of pytest over all of them."""
+    return failures([Path(request.param.__file__)], tmp_path_factory.mktemp("kit"))
 
 
-@pytest.mark.parametrize("broken", [broken for module in MODULES for broken in module.BROKEN.all], ids=str)
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("failed", "broken"),
+    [pytest.param(module, broken, id=str(broken)) for module in MODULES for broken in module.BROKEN.all],
+    indirect=["failed"],
+)
 def test_kit_catches_broken_network(failed: dict[str, set[str]], broken: Broken) -> None:
     """By exactly the cases that are about its fault."""
     assert failed[str(broken)] == broken.cases

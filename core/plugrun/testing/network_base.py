@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ class Containers:
                 namespaces.create(pin)
                 self.pins.append(pin)
             netns = str(pin)
-        at = Attachment(f"{number:064x}", f"host{number}", netns, self.target, name=f"web{number}")
+        at = Attachment(identity("container", number), f"host{number}", netns, self.target, name=f"web{number}")
         if isinstance(self.driver, SupportsNetworks) and "network" not in changes:
             changes["network"] = self.networks[0] if self.networks else self.network()
         return at._replace(**changes)
@@ -59,7 +60,7 @@ class Containers:
         """Make one more network of the driver's, as the engine does: it knows all others, and keeps it as JSON."""
         assert isinstance(self.driver, SupportsNetworks)
         number = len(self.networks) + 1
-        wanted = NetworkDraft(f"{number:064x}", name or f"net{number}", **draft)
+        wanted = NetworkDraft(identity("network", number), name or f"net{number}", **draft)
         self.networks.append(stored_network(self.driver.make_network(wanted, tuple(self.networks))))
         return self.networks[-1]
 
@@ -100,9 +101,17 @@ class NetworkCases:
         return state
 
     @pytest.fixture
-    def driver(self, host: ThrowAwayHost, state: Path) -> NetworkDriver:  # noqa: ARG002 - the host comes first
-        """Return a driver on the empty state directory."""
-        return self.open(state)
+    def driver(self, host: ThrowAwayHost, state: Path) -> Iterator[NetworkDriver]:  # noqa: ARG002 - the host comes first
+        """Return a driver on the empty state directory; it is closed at the end, twice."""
+        self.again: list[NetworkDriver] = []
+        yield self.reopened(state)
+        for driver in self.again * 2:
+            driver.close()
+
+    def reopened(self, state: Path) -> NetworkDriver:
+        """Open the driver, as another command does; it is closed with the test's own."""
+        self.again.append(self.open(state))
+        return self.again[-1]
 
     @pytest.fixture
     def attach(self, driver: NetworkDriver, tmp_path: Path) -> Iterator[Containers]:
@@ -149,6 +158,11 @@ class NetworkCases:
             assert isinstance(driver, SupportsNetworks)
             driver.remove_network(network)
         driver.gc(frozenset())
+
+
+def identity(kind: str, number: int) -> str:
+    """Return an id such as the core gives: 64 hexadecimal digits, of which a few at the beginning or end tell it."""
+    return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
 
 
 def stored(result: NetResult) -> NetResult:

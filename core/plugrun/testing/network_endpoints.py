@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -14,7 +15,7 @@ import pytest
 from plugrun import namespaces
 from plugrun.api import Attachment, Drift, Host, InvalidArgument, Join, NetResult, NetworkDriver, New, PlugrunError
 from plugrun.testing.network_base import Containers, NetworkCases, addresses, bare, in_netns, stored
-from plugrun.testing.network_view import foreign_rules, steady
+from plugrun.testing.network_view import foreign_rules, steady, unchanged
 
 _CYCLES = 20
 
@@ -89,7 +90,7 @@ class EndpointCases(NetworkCases):
                 result = driver.setup(at)
                 driver.check(at, result)
                 driver.teardown(at, result)
-            assert _own() == before
+            assert _own() == before, f"open files and threads are more than {before}: {_own()}"
             assert os.path.samestat(os.stat("/proc/thread-self/ns/net"), os.fstat(home.fileno()))
 
     def test_containers_do_not_share_addresses(self, driver: NetworkDriver, attach: Containers) -> None:
@@ -158,7 +159,7 @@ class EndpointCases(NetworkCases):
         at = attach(1)
         result = stored(driver.setup(at))
         driver.check(at, result)
-        self.open(state).check(at, result)
+        self.reopened(state).check(at, result)
         driver.teardown(at, result)
 
     def test_check_notices_drift(self, driver: NetworkDriver, attach: Containers) -> None:
@@ -184,13 +185,13 @@ class EndpointCases(NetworkCases):
         result = stored(driver.setup(at))
         before = steady()
         driver.check(at, result)
-        assert steady() == before
+        unchanged(before, "after check()")
         if result.interface and at.netns is not None:
             in_netns(at, "ip", "link", "del", result.interface)
             before = steady()
             with pytest.raises(Drift):
                 driver.check(at, result)
-            assert steady() == before
+            unchanged(before, "after check()")
         driver.teardown(at, result)
 
 
@@ -201,6 +202,10 @@ def answered(result: NetResult, kind: str) -> list[str]:
     return bare(result.addresses, version=4 if kind == "ip" else 6)
 
 
-def _own() -> tuple[int, int]:
-    """Return how much belongs to this process: its open files, its threads."""
-    return len(os.listdir("/proc/self/fd")), threading.active_count()
+def _own() -> tuple[list[str], int]:
+    """Return what belongs to this process: its open files, and how many threads."""
+    files = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            files.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sorted(files), threading.active_count()

@@ -13,7 +13,7 @@ import pytest
 from plugrun import namespaces
 from plugrun.api import Attachment, NetworkDriver
 from plugrun.testing.faults import interrupted, why_not
-from plugrun.testing.network_base import Containers, NetworkCases, stored
+from plugrun.testing.network_base import Containers, NetworkCases, identity, stored
 from plugrun.testing.network_view import settled, steady, view
 
 Act = Callable[[NetworkDriver, Attachment], object]
@@ -57,15 +57,15 @@ class FaultCases(NetworkCases):
             at = attach(1 + step)
             arrange(driver, at)
             outcome = interrupted(step, lambda at=at: act(self.open(state), at), fail=fail)  # type: ignore[misc]
-            again = self.open(state)
+            again = self.reopened(state)
             if gc:
                 again.gc(frozenset({neighbour.container_id}))
             else:
                 for _ in range(2):
                     again.teardown(at, None)
+            settled(before, f"after request {step} failed ({outcome.said}), and what was left was removed")
             if at.netns is not None:
                 namespaces.delete(Path(at.netns))
-            settled(before, f"after request {step} failed ({outcome.said})")
             again.check(neighbour, result)
             if not outcome.reached:
                 assert outcome.said == "ok", f"with no fault at all: {outcome.said}"
@@ -96,7 +96,7 @@ class FaultCases(NetworkCases):
 
     def test_gc_killed_at_any_step(self, driver: NetworkDriver, state: Path, attach: Containers) -> None:
         """The next one goes on."""
-        keep = frozenset({f"{1:064x}"})
+        keep = frozenset({identity("container", 1)})
         self.sweep(driver, state, attach, (_setup, lambda one, _: one.gc(keep)), fail=None, gc=True)
 
 

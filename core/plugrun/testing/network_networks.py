@@ -23,7 +23,7 @@ from plugrun.api import (
 from plugrun.testing.network_base import Containers, NetworkCases, bare, in_netns, stored, stored_network
 from plugrun.testing.network_host import HOST_IP, PEER_IP, ThrowAwayHost, ip_batch
 from plugrun.testing.network_reach import answering, heard, unheard
-from plugrun.testing.network_view import settled, view
+from plugrun.testing.network_view import settled, unchanged, view
 
 _PORT = 7777
 _SMALL = "10.99.0.0/29"  # six addresses, one of them the gateway
@@ -50,7 +50,7 @@ class NetworksCases(NetworkCases):
         """What the draft left open is settled, nothing is made yet, and JSON can carry the answer."""
         before = view()
         made = networks.make_network(NetworkDraft("1" * 64, "net"), ())
-        assert view() == before
+        unchanged(before, "after make_network()")
         assert stored_network(made) == made._replace(options=dict(made.options), data=dict(made.data))
         assert (made.id, made.name) == ("1" * 64, "net")
         for subnet in made.subnets:
@@ -186,7 +186,7 @@ class NetworksCases(NetworkCases):
 
     def removing(self, state: Path) -> NetworksDriver:
         """Open the driver once more."""
-        again = self.open(state)
+        again = self.reopened(state)
         assert isinstance(again, NetworksDriver)
         return again
 

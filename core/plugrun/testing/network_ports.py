@@ -21,7 +21,7 @@ from plugrun.api import (
 from plugrun.testing.network_base import Containers, NetworkCases, stored
 from plugrun.testing.network_host import HOST_IP, ThrowAwayHost
 from plugrun.testing.network_reach import answering, free_port, heard, occupied, unheard
-from plugrun.testing.network_view import steady
+from plugrun.testing.network_view import steady, unchanged
 
 
 @runtime_checkable
@@ -164,7 +164,7 @@ class PortCases(NetworkCases):
         with self.published(publishing, attach, a, b) as (at, result), contextlib.ExitStack() as servers:
             for port in (80, 81, 82):
                 servers.enter_context(answering(at.netns, port, f"port{port}".encode()))
-            again = self.open(state)
+            again = self.reopened(state)
             assert isinstance(again, PortsDriver)
             later = stored(again.publish(at._replace(ports=(b, c)), result))
             assert later == result._replace(ports=(b, c))
@@ -183,7 +183,7 @@ class PortCases(NetworkCases):
         with self.published(publishing, attach, PortMapping(80, free_port()), PortMapping(81)) as (at, result):
             before = steady()
             assert stored(publishing.publish(at._replace(ports=result.ports), result)) == result
-            assert steady() == before
+            unchanged(before, "after publishing the same again")
 
     @pytest.mark.parametrize("owner", ["host", "container"])
     def test_refused_publish_changes_nothing(
@@ -203,7 +203,7 @@ class PortCases(NetworkCases):
             with pytest.raises(FailedPrecondition) as refused:
                 publishing.publish(at._replace(ports=(new, taken)), result)
             assert str(taken.host_port) in str(refused.value)
-            assert steady() == before
+            unchanged(before, "after a publish that was refused")
             publishing.check(at, result)
             assert heard(host.peer, HOST_IP, old.host_port) == b"old"
             assert unheard(host.peer, HOST_IP, new.host_port)

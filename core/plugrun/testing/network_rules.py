@@ -20,7 +20,7 @@ from plugrun.api import (
 from plugrun.testing.network_base import Containers, NetworkCases, in_netns, stored
 from plugrun.testing.network_host import HOST_IP, ThrowAwayHost
 from plugrun.testing.network_reach import answering, free_port, heard, unheard
-from plugrun.testing.network_view import add_foreign_rules, foreign_rules, has_nft, nft, settled, steady
+from plugrun.testing.network_view import add_foreign_rules, foreign_rules, has_nft, nft, settled, steady, unchanged
 
 
 @runtime_checkable
@@ -60,7 +60,7 @@ class ReloadCases(NetworkCases):
         with answering(at.netns, 80, b"web"):
             for port in result.ports:
                 assert unheard(host.peer, HOST_IP, port.host_port)
-            again = self.open(state)
+            again = self.reopened(state)
             assert isinstance(again, ReloadDriver)
             assert again.reload() is True
             settled(before, "after nft flush ruleset and reload()")
@@ -78,7 +78,7 @@ class ReloadCases(NetworkCases):
         result = stored(reloading.setup(at))
         before = steady()
         assert reloading.reload() is False
-        assert steady() == before
+        unchanged(before, "after reload() of what was there")
         nft("flush", "ruleset")
         assert reloading.reload() is True
         assert reloading.reload() is False
@@ -123,7 +123,7 @@ class ExplainCases(NetworkCases):
             assert address.partition("/")[0] in text
         for port in result.ports:
             assert str(port.host_port) in text
-        assert steady() == before
+        unchanged(before, "after explain()")
         explaining.teardown(at, result)
 
     def test_explain_reads_the_live_system(self, explaining: ExplainDriver, attach: Containers) -> None:

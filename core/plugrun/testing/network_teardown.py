@@ -33,7 +33,7 @@ class TeardownCases(NetworkCases):
             if netns != "there" and at.netns is not None:
                 namespaces.delete(Path(at.netns))
             later = at._replace(netns=None) if netns == "none" else at
-            again = self.open(state)
+            again = self.reopened(state)
             for _ in range(2):
                 again.teardown(later, result if prev == "stored" else None)
 
@@ -134,7 +134,7 @@ class TeardownCases(NetworkCases):
                     namespaces.delete(Path(at.netns))
             kept = attach(3)
             result = stored(driver.setup(kept))
-            again = self.open(state)
+            again = self.reopened(state)
             again.gc(frozenset({kept.container_id}))
             again.check(kept, result)
             again.teardown(kept, result)

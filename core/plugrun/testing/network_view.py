@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,12 +38,23 @@ def settled(expected: View, when: str) -> None:
     :raises AssertionError: it does not in ``PATIENCE`` seconds; says what is there and should not be.
     """
     deadline = time.monotonic() + PATIENCE
-    while (now := view()) != expected:
-        if time.monotonic() > deadline:
-            more = "".join(f"\n  + {line}" for line in sorted(now - expected))
-            less = "".join(f"\n  - {line}" for line in sorted(expected - now))
-            raise AssertionError(f"the host differs {when}:{more}{less}")
+    while (now := view()) != expected and time.monotonic() < deadline:
         time.sleep(0.01)
+    _same(now, expected, when)
+
+
+def unchanged(expected: View, when: str) -> None:
+    """See that the host looks as it did, now.
+
+    :raises AssertionError: as :func:`settled`.
+    """
+    _same(steady(), expected, when)
+
+
+def _same(now: View, expected: View, when: str) -> None:
+    more = "".join(f"\n  + {line}" for line in sorted(now - expected))
+    less = "".join(f"\n  - {line}" for line in sorted(expected - now))
+    assert now == expected, f"the host differs {when}:{more}{less}"
 
 
 def steady() -> View:
@@ -114,9 +126,12 @@ def _steady(item: Any) -> Any:
 
 
 def _processes() -> Iterator[str]:
+    seen: Counter[str] = Counter()
     for pid in processes():
         with contextlib.suppress(OSError):
-            yield f"process {Path(f'/proc/{pid}/comm').read_text().strip()} {pid}"
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            seen[name] += 1
+            yield f"process {name} ({seen[name]})"  # without its number: a driver may replace one by another
 
 
 def _named() -> Iterator[str]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _MTU = 1500
 
+port_name = naming.port
+
 
 class Bridges:
     """The bridges of one engine.

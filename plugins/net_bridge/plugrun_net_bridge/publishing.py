@@ -44,7 +44,7 @@ def settle(store: Store, network: Network, at: Attachment, kept: Sequence[PortMa
 def hold(endpoint: Endpoint, instance: str, old: Endpoint | None = None) -> Endpoint:
     """Have a process hold the ports of an endpoint; the answer names it.
 
-    :param old: the endpoint before, whose process shares what it has.
+    :param old: the endpoint before, whose process shares what it has, and stays if it has the same ports.
     :raises FailedPrecondition: a program of the host was quicker.
     """
     from plugrun_net_bridge import holder
@@ -52,6 +52,8 @@ def hold(endpoint: Endpoint, instance: str, old: Endpoint | None = None) -> Endp
     former = holder.NOBODY if old is None else holder.Holder(old.holder_pid, old.holder_start)
     if not endpoint.ports and not former.pid:
         return endpoint._replace(holder_pid=0, holder_start=0)
+    if old is not None and set(endpoint.ports) == set(old.ports) and holder.is_alive(former):
+        return endpoint._replace(holder_pid=former.pid, holder_start=former.start)
     pid, start = holder.hold(endpoint.ports, former, owner(instance, endpoint))
     return endpoint._replace(holder_pid=pid, holder_start=start)
 
@@ -93,7 +95,9 @@ def change(store: Store, rules: Rules, instance: str, at: Attachment, network: N
         rules.replace(old, new)
     except BaseException:
         store.set_ports(old)
-        let_go(new)
+        if new.holder_pid != old.holder_pid:
+            let_go(new)
         raise
-    let_go(old)
+    if new.holder_pid != old.holder_pid:
+        let_go(old)
     return new

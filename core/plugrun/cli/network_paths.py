@@ -42,7 +42,7 @@ def explain(
     if not found:
         raise InvalidArgument(
             f"no network of container {record.name} can say which way packets go: {record.network}",
-            hint="with host they go as the host's own; with none, nowhere",
+            hint=_instead(record),
         )
     text.say("\n\n".join(_listing(name, path) for name, paths in found for path in paths))
 
@@ -72,6 +72,13 @@ def _paths(opened: Engine, record: ContainerRecord) -> Iterator[tuple[str, list[
         result = network.result_of(endpoint.result)
         if result is not None and isinstance(driver, SupportsExplain):
             yield endpoint.name, list(driver.explain(network.attachment(opened, record, endpoint, netns), result))
+
+
+def _instead(record: ContainerRecord) -> str:
+    """Return a hint for a container whose networks explain nothing."""
+    if record.endpoints and record.endpoints[0].joined:
+        return f"ask for the container whose network it is: plugrun network explain {record.endpoints[0].target}"
+    return "with host they go as the host's own; with none, nowhere"
 
 
 def _as_values(name: str, path: PacketPath) -> dict[str, Any]:

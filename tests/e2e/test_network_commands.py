@@ -327,6 +327,21 @@ def test_reload_says_whether_something_was_missing(plugrun, run):
     assert_refused(plugrun("network", "reload", "nosuch"), 1, "no such container: nosuch")
 
 
+def test_rules_of_the_bridge_come_back(plugrun, run):
+    plugrun("network", "create", "--driver", "bridge", "--subnet", "10.7.0.0/24", "front").ok()
+    run("web", "--net", "front", "-p", "8080:80", command=("httpd", "-f", "-p", "80", "-h", "/etc"))
+    look = ["wget", "-qO-", "-T", "1", "http://127.0.0.1:8080/hostname"]
+    assert subprocess.run(look, check=False, capture_output=True).returncode == 0
+    assert "bridge: nothing was missing" in plugrun("network", "reload", "web").ok().stdout
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    assert subprocess.run(look, check=False, capture_output=True).returncode != 0
+    assert "network front of web" in plugrun("doctor").stdout
+    assert plugrun("network", "reload", "web").ok().stdout == "bridge: something was missing, and is back\n"
+    assert subprocess.run(look, check=False, capture_output=True).returncode == 0
+    plugrun("rm", "-f", "web").ok()
+    plugrun("network", "rm", "front").ok()
+
+
 def test_explain_lists_the_stations(plugrun, run):
     plugrun("network", "create", "--subnet", "10.7.0.0/24", "front").ok()
     run("web", "--net", "front")

@@ -56,7 +56,7 @@ def reload(
 
     A driver does so for all of its networks and containers at once; with names, only the drivers of those do.
     """
-    with engine(common) as opened:
+    with engine(common, changes=False) as opened:  # else they would be back before we look
         names = dict.fromkeys(
             endpoint.driver for name in containers or () for endpoint in opened.containers.find(name).endpoints
         )
@@ -107,5 +107,8 @@ def _usable(opened: Engine) -> Iterator[str]:
 def _reload(opened: Engine, name: str) -> Iterator[str]:
     driver = opened.network(name, {})
     if isinstance(driver, SupportsReload):
-        missing = driver.reload(force=True)
-        yield f"{name}: {'something was missing, and is back' if missing else 'nothing was missing; made anew'}"
+        if driver.reload():
+            yield f"{name}: something was missing, and is back"
+        else:
+            driver.reload(force=True)  # whatever it cannot see
+            yield f"{name}: nothing was missing; made anew"

@@ -19,7 +19,8 @@ from plugrun.api import (
 
 class Lab:
     def __init__(self, state):
-        self.rules = Path(state, "rules")
+        self.rules, self.counter = Path(state, "rules"), Path(state, "counter")
+        self.chosen = int(self.counter.read_text()) if self.counter.exists() else 0
 
     def namespace(self, target):
         return New()
@@ -66,8 +67,11 @@ class Lab:
             taken |= {tuple(port): container for port in ports if container != at.container_id}
         settled = []
         for port in at.ports:
-            port = port if port.host_port else port._replace(host_port=40_000 + port.container_port % 10_000)
-            if any(other[1:4] == list(port)[1:4] or other[1:4] == tuple(port)[1:4] for other in taken):
+            if not port.host_port:
+                self.chosen += 1
+                self.counter.write_text(str(self.chosen))
+                port = port._replace(host_port=40_000 + self.chosen)
+            if any(other[1:4] == tuple(port)[1:4] for other in taken):
                 raise FailedPrecondition(f"port {port.host_port} is in use", hint="choose another one")
             settled.append(port)
         self.write({**self.read(), at.container_id: [list(port) for port in settled]})

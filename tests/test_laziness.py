@@ -54,6 +54,8 @@ def test_run_on_the_host_network_imports_only_the_drivers_it_uses(plugrun, busyb
     assert not found & HEAVY
     assert {"plugrun_storage_overlay.driver", "plugrun_net_host.driver"} <= found
     assert not {"plugrun_net_bridge.driver", "plugrun_net_none.driver", "plugrun_storage_btrfs.driver"} & found
+    assert not {name for name in found if name.startswith(("plugrun.cli.network_parse", "plugrun.cli.port"))}
+    assert not found & {"plugrun.cli.addresses", "plugrun.cli.network_details"}
     assert not found & {"plugrun.volumes", "plugrun.state.volumes", "plugrun.lifecycle.mount_plan", "plugrun.tree_copy"}
     assert not {name for name in found if name.startswith(("plugrun.pools", "plugrun.copying"))}
     assert not found & {"plugrun_storage_overlay.changes", "plugrun_storage_overlay.clone", "plugrun.lifecycle.diff"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from plugrun.lifecycle.endpoints import exposed_ports
-from plugrun.ports import PortMapping, exposed
+from plugrun.ports import PortMapping, exposed, settled_as_before
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,10 @@ def test_what_is_published_is_not_exposed_again():
     published = [PortMapping(80, 8080), PortMapping(5000, 6000, "udp", size=3)]
     found = exposed_ports(["80/tcp", "80/udp", "5001-5003/udp", "80/udp"], published)
     assert found == (PortMapping(80, 0, "udp"), PortMapping(5003, 0, "udp"))
+
+
+def test_ports_of_the_host_that_were_chosen_stay():
+    asked = [PortMapping(80), PortMapping(81, 8081), PortMapping(80, 0, "udp")]
+    settled = [PortMapping(80, 40001), PortMapping(81, 8081), PortMapping(80, 40002, "udp"), PortMapping(82, 40003)]
+    wanted = [*asked, PortMapping(81), PortMapping(83)]
+    assert settled_as_before(wanted, settled, asked) == (*settled[:3], PortMapping(81), PortMapping(83))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Iterable
 
 from plugrun.tuples import NamedTuple
 
@@ -54,6 +55,18 @@ def exposed(text: str) -> tuple[PortMapping, ...]:
     if not 1 <= first <= last <= MAX_PORT:
         return ()
     return tuple(PortMapping(port, 0, match["protocol"] or "tcp") for port in range(first, last + 1))
+
+
+def settled_as_before(
+    wanted: Iterable[PortMapping], settled: Iterable[PortMapping], asked: Container[PortMapping]
+) -> tuple[PortMapping, ...]:
+    """Give mappings that leave the host's port open the one that was chosen for them before, if one was.
+
+    :param settled: what is published, every host port settled.
+    :param asked: what users have asked for: with a port of the host, that was not chosen.
+    """
+    chosen = {one._replace(host_port=0): one for one in settled if one not in asked}
+    return tuple(chosen.get(one, one) for one in wanted)
 
 
 def _range(first: int, size: int) -> str:

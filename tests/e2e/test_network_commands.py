@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
+import time
 
 import pytest
 
 import lab_networks
 from e2e.refusals import assert_refused
 from fixtures.engine import Cli
+from plugrun.container import Status
+from plugrun.lifecycle.state import is_running
 
 pytestmark = pytest.mark.root
 
@@ -37,7 +43,9 @@ def inspect(plugrun, name, template):
 
 
 def names(plugrun, *arguments):
-    return plugrun("network", "ls", "--format", "{{.Name}}", *arguments).ok().stdout.split()
+    """Return the names that ``network ls`` shows, without what bundled drivers have."""
+    shown = plugrun("network", "ls", "--format", "{{.Driver}} {{.Name}}", *arguments).ok().stdout.splitlines()
+    return [line.removeprefix("lab ") for line in shown if line.startswith("lab ")]
 
 
 # --- The networks themselves --------------------------------------------------------------------------------------
@@ -75,12 +83,12 @@ def test_addresses_go_to_the_subnet_they_are_in(plugrun):
 
 def test_ls_shows_the_default_network_too(plugrun):
     plugrun("network", "create", "front").ok()
-    lines = plugrun("network", "ls").ok().stdout.splitlines()
+    lines = plugrun("network", "ls", "-f", "driver=lab").ok().stdout.splitlines()
     assert lines[0].split("  ")[0] == "NETWORK ID"
     rows = [line.split() for line in lines[1:]]
     assert [row[1:3] for row in rows] == [["front", "lab"], ["lab", "lab"]]
-    assert plugrun("network", "ls", "-q").ok().stdout.split() == [row[0] for row in rows]
-    whole = plugrun("network", "ls", "-q", "--no-trunc").ok().stdout.split()
+    assert plugrun("network", "ls", "-q", "-f", "driver=lab").ok().stdout.split() == [row[0] for row in rows]
+    whole = plugrun("network", "ls", "-q", "--no-trunc", "-f", "driver=lab").ok().stdout.split()
     assert [len(one) for one in whole] == [64, 64]
     assert [one[:12] for one in whole] == [row[0] for row in rows]
 
@@ -92,7 +100,7 @@ def test_filters_of_ls(plugrun, busybox):
     assert names(plugrun, "-f", "name=ron") == ["front"]
     assert names(plugrun, "-f", "label=tier=db") == ["back"]
     assert names(plugrun, "-f", "label!=tier=db") == ["front", "lab"]
-    assert names(plugrun, "-f", "driver=nosuch") == []
+    assert plugrun("network", "ls", "-q", "-f", "driver=nosuch").ok().stdout == ""
     assert names(plugrun, "-f", "dangling=true") == ["back"]
     assert names(plugrun, "-f", "dangling=false") == ["front", "lab"]
     assert names(plugrun, "-f", f"id={inspect(plugrun, 'back', '.Id')[:5]}") == ["back"]
@@ -185,10 +193,10 @@ def test_a_container_on_two_networks_with_its_own_addresses(plugrun, run):
     assert settings["Networks"]["back"]["Aliases"] == ["db"]
     assert (settings["IPAddress"], settings["MacAddress"]) == ("10.7.0.9", "02:00:00:00:00:09")
     assert settings["Ports"] == {
-        "53/udp": [{"HostIp": "0.0.0.0", "HostPort": "40053"}, {"HostIp": "::", "HostPort": "40053"}],
+        "53/udp": [{"HostIp": "0.0.0.0", "HostPort": "40001"}, {"HostIp": "::", "HostPort": "40001"}],
         "80/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8080"}],
-        "81/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40081"}, {"HostIp": "::", "HostPort": "40081"}],
-        "82/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40082"}, {"HostIp": "::", "HostPort": "40082"}],
+        "81/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40002"}, {"HostIp": "::", "HostPort": "40002"}],
+        "82/tcp": [{"HostIp": "0.0.0.0", "HostPort": "40003"}, {"HostIp": "::", "HostPort": "40003"}],
     }
     asked = inspect(plugrun, "web", ".HostConfig")
     assert asked["PortBindings"] == {
@@ -239,10 +247,12 @@ def test_ports_are_added_and_removed_while_it_runs(plugrun, run):
     assert plugrun("port", "web", "80").ok().stdout == "0.0.0.0:8080\n[::]:8080\n"
     assert plugrun("port", "web", "443/tcp").ok().stdout == "127.0.0.1:8443\n"
     assert plugrun("port", "add", "web", "[::1]:5353:53/udp", "9").ok().stdout == (
-        "9/tcp -> 0.0.0.0:40009\n9/tcp -> [::]:40009\n53/udp -> [::1]:5353\n"
+        "9/tcp -> 0.0.0.0:40001\n9/tcp -> [::]:40001\n53/udp -> [::1]:5353\n"
     )
     assert plugrun("port", "web", "53/udp").ok().stdout == "[::1]:5353\n"
-    assert plugrun("port", "rm", "web", "8080:80", "443", "40009:9").ok().stdout == ""
+    assert plugrun("port", "rm", "web", "8080:80", "443").ok().stdout == ""
+    assert plugrun("port", "web", "9").ok().stdout == "0.0.0.0:40001\n[::]:40001\n"  # it stays where it was
+    assert plugrun("port", "rm", "web", "40001:9").ok().stdout == ""
     assert plugrun("port", "web").ok().stdout == "53/udp -> [::1]:5353\n"
     assert inspect(plugrun, "web", ".HostConfig.PortBindings") == {"53/udp": [{"HostIp": "::1", "HostPort": "5353"}]}
     plugrun("stop", "-t", "0", "web").ok()
@@ -308,13 +318,28 @@ def test_ps_shows_ports_when_there_are_some(plugrun, run):
 
 def test_reload_says_whether_something_was_missing(plugrun, run):
     run("web")
-    assert plugrun("network", "reload").ok().stdout == "lab: nothing was missing; made anew\n"
+    assert "lab: nothing was missing; made anew" in plugrun("network", "reload").ok().stdout.splitlines()
     (plugrun.roots.root / "network" / "lab" / "rules").unlink()
     assert plugrun("network", "reload", "web").ok().stdout == "lab: something was missing, and is back\n"
     run("alone", "--net", "none")
     assert plugrun("network", "reload", "alone").ok().stdout == "no network driver has rules to bring back\n"
-    assert plugrun("network", "reload", "--all").ok().stdout == "lab: nothing was missing; made anew\n"
+    assert "lab: nothing was missing; made anew" in plugrun("network", "reload", "--all", "alone").ok().stdout
     assert_refused(plugrun("network", "reload", "nosuch"), 1, "no such container: nosuch")
+
+
+def test_rules_of_the_bridge_come_back(plugrun, run):
+    plugrun("network", "create", "--driver", "bridge", "--subnet", "10.7.0.0/24", "front").ok()
+    run("web", "--net", "front", "-p", "8080:80", command=("httpd", "-f", "-p", "80", "-h", "/etc"))
+    look = ["wget", "-qO-", "-T", "1", "http://127.0.0.1:8080/hostname"]
+    assert subprocess.run(look, check=False, capture_output=True).returncode == 0
+    assert "bridge: nothing was missing" in plugrun("network", "reload", "web").ok().stdout
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    assert subprocess.run(look, check=False, capture_output=True).returncode != 0
+    assert "network front of web" in plugrun("doctor").stdout
+    assert plugrun("network", "reload", "web").ok().stdout == "bridge: something was missing, and is back\n"
+    assert subprocess.run(look, check=False, capture_output=True).returncode == 0
+    plugrun("rm", "-f", "web").ok()
+    plugrun("network", "rm", "front").ok()
 
 
 def test_explain_lists_the_stations(plugrun, run):
@@ -333,6 +358,9 @@ def test_explain_lists_the_stations(plugrun, run):
     assert_refused(plugrun("network", "explain", "web"), 1, "container web does not run", "plugrun start web")
     run("alone", "--net", "none")
     assert_refused(plugrun("network", "explain", "alone"), 1, "no network of container alone can say", "none")
+    plugrun("start", "web").ok()
+    run("guest", "--net", "container:web")
+    assert_refused(plugrun("network", "explain", "guest"), 1, "no network of container guest", "explain web")
 
 
 def test_doctor_names_an_endpoint_that_drifted(plugrun, run):
@@ -344,3 +372,38 @@ def test_doctor_names_an_endpoint_that_drifted(plugrun, run):
     assert "network lab of web" in report
     assert "expected interface eth0, found none: plugrun network reload web" in report
     assert "set up" not in report
+
+
+def test_doctor_names_an_endpoint_of_a_dead_container(plugrun, run):
+    run("web")
+    record = killed(plugrun, "web")
+    report = plugrun("doctor").stdout
+    assert "network lab of web" in report
+    assert "the container does not run, and is still connected: plugrun stop web" in report
+    plugrun("stop", "web")
+    assert "network lab" not in plugrun("doctor").stdout
+    assert record.status is Status.RUNNING
+
+
+def killed(plugrun, name):
+    """Kill a container together with its monitor, so that nobody cleans up; return its record."""
+    with contextlib.closing(plugrun.engine()) as opened:
+        record = opened.containers.find(name)
+        for pid in (record.monitor_pid, record.pid):
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while is_running(record):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return opened.containers.find(name)
+
+
+def test_ports_added_at_once_are_all_there(plugrun, run):
+    run("web")
+    adding = [
+        subprocess.Popen(plugrun.argv("port", "add", "web", f"{port}:80"), env={**os.environ, **plugrun.env})
+        for port in range(8001, 8005)
+    ]
+    assert [process.wait(60) for process in adding] == [0] * 4
+    bindings = inspect(plugrun, "web", ".HostConfig.PortBindings")["80/tcp"]
+    assert sorted(one["HostPort"] for one in bindings) == ["8001", "8002", "8003", "8004"]

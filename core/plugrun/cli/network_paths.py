@@ -42,7 +42,7 @@ def explain(
     if not found:
         raise InvalidArgument(
             f"no network of container {record.name} can say which way packets go: {record.network}",
-            hint="with host they go as the host's own; with none, nowhere",
+            hint=_instead(record),
         )
     text.say("\n\n".join(_listing(name, path) for name, paths in found for path in paths))
 
@@ -56,7 +56,7 @@ def reload(
 
     A driver does so for all of its networks and containers at once; with names, only the drivers of those do.
     """
-    with engine(common) as opened:
+    with engine(common, changes=False) as opened:  # else they would be back before we look
         names = dict.fromkeys(
             endpoint.driver for name in containers or () for endpoint in opened.containers.find(name).endpoints
         )
@@ -72,6 +72,13 @@ def _paths(opened: Engine, record: ContainerRecord) -> Iterator[tuple[str, list[
         result = network.result_of(endpoint.result)
         if result is not None and isinstance(driver, SupportsExplain):
             yield endpoint.name, list(driver.explain(network.attachment(opened, record, endpoint, netns), result))
+
+
+def _instead(record: ContainerRecord) -> str:
+    """Return a hint for a container whose networks explain nothing."""
+    if record.endpoints and record.endpoints[0].joined:
+        return f"ask for the container whose network it is: plugrun network explain {record.endpoints[0].target}"
+    return "with host they go as the host's own; with none, nowhere"
 
 
 def _as_values(name: str, path: PacketPath) -> dict[str, Any]:
@@ -100,5 +107,8 @@ def _usable(opened: Engine) -> Iterator[str]:
 def _reload(opened: Engine, name: str) -> Iterator[str]:
     driver = opened.network(name, {})
     if isinstance(driver, SupportsReload):
-        missing = driver.reload(force=True)
-        yield f"{name}: {'something was missing, and is back' if missing else 'nothing was missing; made anew'}"
+        if driver.reload():
+            yield f"{name}: something was missing, and is back"
+        else:
+            driver.reload(force=True)  # whatever it cannot see
+            yield f"{name}: nothing was missing; made anew"

@@ -10,7 +10,7 @@ from plugrun.cli.params import argument
 from plugrun.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from plugrun.container import ContainerRecord
     from plugrun.ports import PortMapping
@@ -46,11 +46,9 @@ def add(common: Globals, container: _Container, ports: _Publish) -> None:
 
     more = port_option.publish(ports)
     with engine(common) as opened:
-        record = opened.containers.find(container)
-        _refuse_clash(record, more)
-        settled = publish(opened, record, [*record.ports, *(one for one in more if one not in record.ports)])
+        settled = publish(opened, opened.containers.find(container), lambda record: _with(record, more))
     insides = {inside for inside, _, _ in network_details.each(more)}
-    for inside, outside in _lines(settled):
+    for inside, outside in _lines(one for one in settled if one.host_port):
         if inside in insides:
             text.say(f"{inside} -> {outside}")
 
@@ -59,9 +57,9 @@ def rm(common: Globals, container: _Container, ports: _Publish) -> None:
     """Publish ports of a container no more, at once if it runs: those at a port of the host, or all of a bare port."""
     from plugrun.lifecycle.connect import publish
 
+    wanted = {text: port_option.mapping(text) for text in ports}
     with engine(common) as opened:
-        record = opened.containers.find(container)
-        publish(opened, record, _without(record, ports))
+        publish(opened, opened.containers.find(container), lambda record: _without(record, wanted))
 
 
 def _lines(ports: Iterable[PortMapping]) -> list[tuple[str, str]]:
@@ -73,29 +71,33 @@ def _lines(ports: Iterable[PortMapping]) -> list[tuple[str, str]]:
     ]
 
 
-def _refuse_clash(record: ContainerRecord, more: Sequence[PortMapping]) -> None:
-    new = [one for one in more if one not in record.ports]
-    for one, other in port_option.clashes([*record.ports, *new]):
+def _with(record: ContainerRecord, more: Sequence[PortMapping]) -> list[PortMapping]:
+    """Return the ports of a container and some more.
+
+    :raises FailedPrecondition: two would want the same port of the host.
+    """
+    together = list(dict.fromkeys((*record.ports, *more)))
+    for one, other in port_option.clashes(together):
         taken = one if one in record.ports else other
         raise FailedPrecondition(
             f"port {other.host_port} of the host leads to {taken.inside} of container {record.name} already",
             hint=f"choose another one, or see: plugrun port {record.name}",
         )
+    return together
 
 
-def _without(record: ContainerRecord, texts: Iterable[str]) -> list[PortMapping]:
+def _without(record: ContainerRecord, unwanted: Mapping[str, PortMapping]) -> list[PortMapping]:
     """Return the ports of a container that are left without some.
 
     :raises NotFound: one is not published, or only together with others of its range.
     """
     settled = {one._replace(host_port=0): one for one in network_details.published(record)}
     left = list(record.ports)
-    for text_ in texts:
-        wanted = port_option.mapping(text_)
+    for asked, wanted in unwanted.items():
         gone = [one for one in left if _is_in(one if one.host_port else settled.get(one, one), wanted)]
         if not gone:
             others = ", ".join(map(str, left)) or "none"
-            raise NotFound(f"port {text_} of container {record.name} is not published", hint=f"published: {others}")
+            raise NotFound(f"port {asked} of container {record.name} is not published", hint=f"published: {others}")
         left = [one for one in left if one not in gone]
     return left
 

@@ -11,10 +11,11 @@ from plugrun.lifecycle import host_network, naming, network
 from plugrun.lifecycle.endpoints import can_publish, choose
 from plugrun.lifecycle.keys import current
 from plugrun.lifecycle.state import is_running
+from plugrun.ports import settled_as_before
 from plugrun.undo import Undo
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from plugrun.container import ContainerRecord
     from plugrun.endpoint import Endpoint
@@ -87,9 +88,12 @@ def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: boo
             _move_ports(engine, record)
 
 
-def publish(engine: Engine, record: ContainerRecord, ports: Sequence[PortMapping]) -> tuple[PortMapping, ...]:
-    """Have exactly these ports of a container published; while it runs, at once.
+def publish(
+    engine: Engine, record: ContainerRecord, change: Callable[[ContainerRecord], Sequence[PortMapping]]
+) -> tuple[PortMapping, ...]:
+    """Have other ports of a container published; while it runs, at once.
 
+    :param change: says which, of the container's record as it is then: others may be at it, too.
     :return: them, with the host's ports that were chosen.
     :raises FailedPrecondition: none of its networks can publish ports, or a port is in use; nothing has changed.
     """
@@ -102,22 +106,26 @@ def publish(engine: Engine, record: ContainerRecord, ports: Sequence[PortMapping
                 f"container {record.name} is on no network that publishes ports: {record.network}",
                 hint=f"connect it to one: plugrun network connect NETWORK {record.name}",
             )
-        record.ports = tuple(ports)
+        before, record.ports = record.ports, tuple(change(record))
         endpoint = endpoint._replace(publishes=True)
         network.replace(record, endpoint)
-        settled = _publish(engine, record, endpoint)
+        settled = _publish(engine, record, endpoint, before)
         engine.containers.update(record)
         return settled
 
 
-def _publish(engine: Engine, record: ContainerRecord, endpoint: Endpoint) -> tuple[PortMapping, ...]:
+def _publish(
+    engine: Engine, record: ContainerRecord, endpoint: Endpoint, before: Iterable[PortMapping] = ()
+) -> tuple[PortMapping, ...]:
+    """Have the driver publish a container's ports; those of the host that it chose ``before`` stay."""
     previous = network.result_of(endpoint.result)
     if previous is None or not is_running(record):
         return record.ports
     driver = engine.network(endpoint.driver, endpoint.options)
     assert isinstance(driver, SupportsPorts)
     at = network.attachment(engine, record, endpoint, network.netns_of(engine, record))
-    result = driver.publish(at, previous)
+    ports = settled_as_before(at.ports, previous.ports, {*before, *record.ports})
+    result = driver.publish(at._replace(ports=ports), previous)
     network.replace(record, endpoint._replace(result=network.stored(result)))
     return result.ports
 

@@ -64,6 +64,7 @@ __all__ = [
     "InvalidArgument",
     "Join",
     "Mount",
+    "NamedTuple",
     "NamespacePlan",
     "NetResult",
     "Network",
@@ -542,6 +543,7 @@ class NetResult(NamedTuple):
     :param ports: what was published, every host port settled.
     :param nameservers: addresses of resolvers that know the names on this network, and forward all else; with none, a
         user's network has the core keep its containers' names in their ``/etc/hosts``.
+    :param unnamed: why there are none, if there might be, in one sentence with what would help.
     :param interface: the interface in the container, e.g. ``eth0``.
     :param mac: its hardware address.
     :param gateways: addresses of the default routes.
@@ -551,6 +553,7 @@ class NetResult(NamedTuple):
     data: Mapping[str, Any] = MappingProxyType({})
     ports: tuple[PortMapping, ...] = ()
     nameservers: tuple[str, ...] = ()
+    unnamed: str = ""
     interface: str = ""
     mac: str = ""
     gateways: tuple[str, ...] = ()

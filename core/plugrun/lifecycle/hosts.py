@@ -125,10 +125,11 @@ def _mark(engine: Engine, record: ContainerRecord, endpoint: Endpoint) -> None:
     directory = engine.paths.hosts(endpoint.network)
     if not directory.is_dir():
         ensure_private(directory)
-        if not (endpoint.result or {}).get("nameservers"):
+        result = endpoint.result or {}
+        if not result.get("nameservers"):
+            why = f" ({result['unnamed']})" if result.get("unnamed") else ""
             engine.warn(
-                f"no resolver knows the names on network {endpoint.name}: its containers have them in /etc/hosts; "
-                "for a resolver: apt-get install aardvark-dns, then start them again"
+                f"no resolver knows the names on network {endpoint.name}{why}: its containers have them in /etc/hosts"
             )
     (directory / record.id).touch()
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from plugrun.tuples import NamedTuple
+from plugrun.api import NamedTuple
 from plugrun_net_bridge.netlink import ACK, DUMP, NESTED, REQUEST, Changed, Netlink, attribute, attributes
 
 if TYPE_CHECKING:

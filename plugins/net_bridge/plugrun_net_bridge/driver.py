@@ -67,10 +67,12 @@ class BridgeDriver:
             endpoints.make(link, endpoint, network, bridge, netns=netns, alias=alias)
             endpoints.let_reach_itself(link, endpoint)
             self._rules.publish(endpoint)
+            nameservers, unnamed = self._nameservers(at, endpoint, network)
             return NetResult(
                 addresses=endpoints.addresses(endpoint, network),
                 ports=endpoint.ports,
-                nameservers=self._nameservers(at, endpoint, network),
+                nameservers=nameservers,
+                unnamed=unnamed,
                 interface=endpoints.interface(endpoint),
                 mac=endpoint.mac,
                 gateways=endpoints.gateways(network),
@@ -221,16 +223,17 @@ class BridgeDriver:
 
     # --- Names ----------------------------------------------------------------------------------------------------
 
-    def _nameservers(self, at: Attachment, endpoint: Endpoint, network: Network) -> tuple[str, ...]:
-        """Have a container on a user's network found by its names; with no resolver the core helps."""
+    def _nameservers(self, at: Attachment, endpoint: Endpoint, network: Network) -> tuple[tuple[str, ...], str]:
+        """Have a container on a user's network found by its names; return who answers, or why nobody does."""
         if network.default:
-            return ()
+            return (), ""
         from plugrun_net_bridge.dns import Entry
 
         listen = tuple(one.gateway for one in network.subnets if one.gateway is not None)
         names = tuple(dict.fromkeys(name for name in (at.name, *at.aliases, at.container_id[:12]) if name))
         entry = Entry(at.container_id, endpoint.ip, endpoint.ip6, names)
-        return listen if self._resolver().add(network, listen, entry) else ()
+        resolver = self._resolver()
+        return (listen, "") if resolver.add(network, listen, entry) else ((), resolver.reason)
 
     def _forget_name(self, endpoint: Endpoint) -> None:
         if self._names.is_dir():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from plugrun.tuples import NamedTuple
+from plugrun.api import NamedTuple
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
 
 _KEY = 5  # fields of an element: of these and no more its set and its key consist

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from plugrun.api import Attachment, FailedPrecondition, Hop, NetResult, Network, PacketPath, PortMapping
-from plugrun.tuples import NamedTuple
+from plugrun.api import Attachment, FailedPrecondition, Hop, NamedTuple, NetResult, Network, PacketPath, PortMapping
 from plugrun_net_bridge import inside, links, sysctl
 from plugrun_net_bridge.listeners import Listener, listeners
 from plugrun_net_bridge.listing import MISSING, Listing, droppers

@@ -18,8 +18,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from plugrun.api import PortMapping, Unavailable
-from plugrun.tuples import NamedTuple
+from plugrun.api import NamedTuple, PortMapping, Unavailable
 from plugrun_net_bridge.mapped import PROTOCOLS
 from plugrun_net_bridge.ports import port_in_use
 

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from plugrun.tuples import NamedTuple
+from plugrun.api import NamedTuple
 from plugrun_net_bridge.netlink import DUMP, REQUEST, SOCK_DIAG, Netlink, attributes
 
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY

@@ -7,8 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from plugrun.api import FailedPrecondition, PortMapping
-from plugrun.tuples import NamedTuple
+from plugrun.api import FailedPrecondition, NamedTuple, PortMapping
 from plugrun_net_bridge.netlink import NESTED, attribute
 
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}

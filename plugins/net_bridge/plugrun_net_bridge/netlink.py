@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final, Self
 
-from plugrun.tuples import NamedTuple
+from plugrun.api import NamedTuple
 
 NETFILTER: Final = 12
 SOCK_DIAG: Final = 4

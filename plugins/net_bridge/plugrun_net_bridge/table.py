@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from plugrun.api import DriverError
-from plugrun.tuples import NamedTuple
+from plugrun.api import DriverError, NamedTuple
 from plugrun_net_bridge import nft, ruleset
 from plugrun_net_bridge.conntrack import end_flows
 from plugrun_net_bridge.elements import NetworkRules, Wanted, count, of_network

@@ -15,6 +15,7 @@ import os
 import select
 import signal
 import socket
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -270,15 +271,20 @@ def _sockets_of(holder: Holder) -> Iterator[socket.socket]:
         return
     with contextlib.suppress(ProcessLookupError), _opened(holder) as pidfd:
         for name in os.listdir(f"/proc/{holder.pid}/fd"):
-            if int(name) > _STANDARD:
-                yield socket.socket(fileno=_taken_over(pidfd, int(name)))
+            if int(name) > _STANDARD and (descriptor := _taken_over(pidfd, int(name))) is not None:
+                if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    yield socket.socket(fileno=descriptor)
+                else:  # a library that it is just loading
+                    os.close(descriptor)
 
 
-def _taken_over(pidfd: int, number: int) -> int:
-    """Return a file of another process: pidfd_getfd(2)."""
+def _taken_over(pidfd: int, number: int) -> int | None:
+    """Return a file of another process, ``None`` if it has just closed it: pidfd_getfd(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
     descriptor = int(libc.syscall(*(ctypes.c_long(one) for one in (_PIDFD_GETFD, pidfd, number, 0))))
-    if descriptor < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return descriptor
+    if descriptor >= 0:
+        return descriptor
+    if ctypes.get_errno() == errno.EBADF:
+        return None
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

@@ -9,6 +9,7 @@ import pytest
 from bridged import ip
 from plugrun.api import Attachment, NetResult, Network, NetworkDraft, PacketPath, PortMapping
 from plugrun_net_bridge.driver import BridgeDriver
+from plugrun_net_bridge.naming import port as port_name
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("place_for_namespaces", "alone")]
 
@@ -152,7 +153,7 @@ def test_says_what_is_missing(make: Make, damage: str, said: str) -> None:
     bench = make()
     names = {
         "table": bench.driver._rules.table.name,
-        "port": "pr" + "b" * 10 + "00",
+        "port": port_name(bench.at.container_id, bench.at.number),
         "bridge": bench.network.interface,
     }
     assert said.format(**names) not in bench.text()

@@ -216,6 +216,19 @@ def test_another_takes_over_without_a_gap(held: Held) -> None:
     assert can_bind("0.0.0.0", 8081)
 
 
+def test_takes_over_sockets_and_no_other_files(held: Held, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 8080)) as server, open(tmp_path / "library", "wb") as library:
+        files = [library.fileno(), server.fileno()]
+        process = subprocess.Popen(["sleep", "infinity"], pass_fds=files, stdin=subprocess.DEVNULL)
+    try:
+        start = int(Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[19])
+        held(mapping(8080, address="127.0.0.1"), old=Holder(process.pid, start))
+    finally:
+        process.kill()
+        process.wait()
+    assert not can_bind("127.0.0.1", 8080)
+
+
 def test_taking_over_from_one_that_has_ended_holds_anew(held: Held) -> None:
     old = held(mapping(8080))
     os.kill(old.pid, signal.SIGKILL)

@@ -122,7 +122,7 @@ def test_one_used_port_within_many_is_named() -> None:
 
 def test_containers_may_overlap_among_themselves() -> None:
     """However they came to: it is not this container's business."""
-    settle([mapping(8080)], [mapping(9000), mapping(9000)])
+    settle([mapping(8080), mapping(9500)], [mapping(9000), mapping(9000)])
 
 
 def test_an_address_that_the_host_has_not_is_refused() -> None:
@@ -165,6 +165,17 @@ def test_chooses_beside_those_asked_for() -> None:
     settled = settle([mapping(), mapping(40001), mapping()], [])
     assert {one.host_port for one in settled} == {40000, 40001, 40002}
     assert settled[1].host_port == 40001
+
+
+def test_chooses_none_twice() -> None:
+    chosen_from(40000, 40009)
+    assert {one.host_port for one in settle([mapping()] * 10, [])} == set(range(40000, 40010))
+
+
+def test_a_port_within_a_row_does_not_end_it() -> None:
+    chosen_from(40000, 40010)
+    for _ in range(20):
+        assert settle([mapping()], [mapping(40000, 10), mapping(40002)])[0].host_port == 40010
 
 
 def test_the_same_number_is_free_at_other_addresses_and_for_other_protocols() -> None:

@@ -31,6 +31,9 @@ PUBLISHED = (
     Published(PortMapping(9000, 9000, size=100), "10.64.0.2", "fd64::2"),
     Published(PortMapping(80, 8084, "udp", "127.0.0.1"), "10.64.0.2", None),
     Published(PortMapping(80, 8085), "10.64.2.2", "fd64:2::2"),
+    Published(PortMapping(80, 8086, "tcp", "0.0.0.0"), "10.64.0.2", "fd64::2"),
+    Published(PortMapping(80, 8087, "tcp", "::"), "10.64.0.2", "fd64::2"),
+    Published(PortMapping(9200, 9200, "tcp", "192.0.2.1", 10), "10.64.0.2", "fd64::2"),
 )
 LOOPBACK6 = Wanted(NETWORKS, PUBLISHED, loopback6=True)
 USUAL = Wanted(NETWORKS, PUBLISHED)
@@ -310,6 +313,9 @@ OPEN = [
     talk("lan", "192.0.2.1", 8080, "web", seen="192.0.2.2"),  # the service sees who it is
     talk("lan", "2001:db8::1", 8080, "web", seen="2001:db8::2"),
     talk("wan", "198.51.100.1", 9050, "web", 9050),
+    talk("lan", "192.0.2.1", 8086, "web"),  # at all addresses of one IP version
+    talk("lan", "2001:db8::1", 8087, "web"),
+    talk("lan", "192.0.2.1", 9205, "web", 9205),  # many at one address
     talk("host", "2001:db8::1", 8080, "web"),
     talk("host", "127.0.0.1", 9050, "web", 9050),
     talk("host", "127.0.0.1", 8084, "web", kind="udp"),
@@ -334,6 +340,9 @@ CLOSED = [
     talk("lan", "192.0.2.1", 8084, "web", kind="udp"),  # published at 127.0.0.1 only
     talk("wan", "198.51.100.1", 8081, "web"),  # at another address only
     talk("lan", "192.0.2.1", 9100, "web", 9100),  # the next to a range
+    talk("lan", "2001:db8::1", 8086, "web"),  # of the other IP version
+    talk("lan", "192.0.2.1", 8087, "web"),
+    talk("wan", "198.51.100.1", 9205, "web", 9205),  # many at another address
     talk("own", "10.64.2.1", 8080, "web"),
     talk("own", "10.64.0.2", 80, "web"),
     talk("web", "10.64.2.2", 80, "own"),

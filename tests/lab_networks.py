@@ -97,6 +97,9 @@ class Lab:
     def gc(self, valid):
         pass
 
+    def close(self):
+        pass
+
     def reload(self, *, force=False):
         missing = not self.rules.exists()
         if missing:

@@ -86,3 +86,20 @@ def test_commands_of_the_readme_work(private_root, plugrun, busybox_archive):
     assert "hello" in lines
     assert any(line.startswith("uid=0") for line in lines)
     assert "lo" in lines
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_network_driver_of_the_docs_passes_the_kit(tmp_path):
+    """But for the cases about faults, which take long with a driver that runs so many programs."""
+    text = (CHECKOUT / "docs" / "network-drivers.md").read_text()
+    blocks = re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert [name for name, _ in blocks] == ["pairs.py", "test_pairs.py"]
+    for name, block in blocks:
+        (tmp_path / name).write_text(block)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not any_step", "--basetemp=t"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed, done.stdout
+    assert int(passed[1]) >= 30, done.stdout

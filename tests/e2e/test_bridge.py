@@ -37,10 +37,6 @@ def start(plugrun, name, *options):
     return plugrun.place(name)
 
 
-def devices(place):
-    return place.devices() - {"lo"}
-
-
 # --- Addresses ------------------------------------------------------------------------------------------------------
 
 
@@ -69,21 +65,20 @@ def test_addresses_come_from_the_range_until_it_is_used_up(plugrun):
     assert set(plugrun.addresses("four").values()) < found
 
 
-def test_a_network_without_ipv6_has_none_at_all(plugrun, shared_world):
+def test_a_network_without_ipv6_has_none_at_all(plugrun):
     """CVE-2024-32473."""
     plugrun("network", "create", "four").ok()
     plugrun("network", "create", "--ipv6", "both").ok()
     four, both = start(plugrun, "web", "--net", "four"), start(plugrun, "other", "--net", "both")
     assert "inet6" not in four.run("ip", "addr", "show", "dev", "eth0")
     assert "inet6" in both.run("ip", "addr", "show", "dev", "eth0"), "the control"
-    assert shared_world.host.devices() >= devices(shared_world.host)
 
 
 def test_one_container_on_several_networks(plugrun, front):
     plugrun("network", "create", "back").ok()
     place = start(plugrun, "web", "--net", front, "--net", "back")
     peer = start(plugrun, "peer", "--net", "back")
-    assert devices(place) == {"eth0", "eth1"}
+    assert place.devices() - {"lo"} == {"eth0", "eth1"}
     with Server(place, 80):
         assert who(ask(peer, "tcp", plugrun.addresses("web", "eth1")[4], 80)) == "web"
     assert sum(line.startswith("default") for line in place.routes()) >= 1
@@ -186,7 +181,7 @@ def test_whoever_is_moved_to_another_network_is_published_there(plugrun, shared_
     plugrun("network", "connect", "back", "web").ok()
     plugrun("network", "disconnect", front, "web").ok()
     place = plugrun.place("web")
-    assert devices(place) == {"eth1"}
+    assert place.devices() - {"lo"} == {"eth1"}
     with Server(place, 80):
         assert who(ask(shared_world.lan, "tcp", HOST, 8080)) == "web"
 
@@ -218,11 +213,12 @@ BAD_RUNS = {
     "no IPv6 to choose from": (["--net", "four", "--ip6", "fd91::1"], ["network 'four' has no IPv6 subnet"]),
     "address on the host's network": (["--net", "host", "--ip", "10.0.0.1"], ["network host gives no addresses"]),
     "hardware address": ([*FRONT, "--mac-address", "01:00:00:00:00:01"], ["'01:00:00:00:00:01'"]),
-    "port in use": (["-p", "8080:80"], ["8080", "in use", "web"]),
-    "port in a range in use": (["-p", "8070-8090:70-90"], ["8080", "in use", "web"]),
-    "port twice": (["-p", "9000:80", "-p", "9000:81"], ["9000", "twice"]),
+    "port in use": (["-p", "8080:80"], ["port 8080/tcp of the host is published by another container"]),
+    "port in a range in use": (["-p", "8070-8090:70-90"], ["8080/tcp of the host is published by another container"]),
+    "port twice": (["-p", "9000:80", "-p", "9000:81"], ["want the same port 9000 of the host"]),
     "port of no address": (["-p", "203.0.113.80:9000:80"], ["203.0.113.80 is no address of this host"]),
-    "port at localhost by IPv6": (["-p", "[::1]:9000:80"], ["::1", "127.0.0.1"]),
+    "port at localhost by IPv6": ([*FRONT, "-p", "[::1]:9000:80"], ["at ::1 on this host; use 127.0.0.1"]),
+    "port at an address of another kind": (["-p", f"[{HOST6}]:9000:80"], [HOST6, "the container has no IPv6 address"]),
     "port on an internal network": (["--net", "inside", "-p", "9000:80"], ["inside"]),
     "port of a shared network": (["--net", "container:web", "-p", "9000:80"], ["plugrun port add web"]),
     "port on no network": (["--net", "none", "-p", "9000:80"], ["network none publishes no ports"]),
@@ -245,7 +241,7 @@ BAD_COMMANDS = {
     "IPv6 subnet of another network": (["network", "create", "--subnet", "fd90::/48", "new"], ["overlaps", "front"]),
     "subnet of the host by IPv6": (["network", "create", "--subnet", "2001:db8:1::/80", "new"], ["2001:db8:1::/64"]),
     "port add on the host's network": (["port", "add", "onhost", "9000:80"], ["onhost"]),
-    "port add in use": (["port", "add", "other", "8080:81"], ["8080", "in use"]),
+    "port add in use": (["port", "add", "other", "8080:81"], ["8080/tcp of the host is published by another"]),
 }  # fmt: skip
 
 
@@ -294,7 +290,8 @@ def test_without_nftables_one_line_says_what_to_install(busy, shared_world):
         ["unshare", "--mount", "sh", "-c", hidden, "sh", *plugrun.argv("run", "--rm", *FRONT, "busybox", "true")],
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    assert (done.returncode, done.stderr.count("\n")) == (125, 1), done.stderr
-    assert "libnftables" in done.stderr
-    assert "install" in done.stderr
+    *warnings, line = done.stderr.splitlines()  # the warning is about those that run already
+    assert (done.returncode, len(warnings)) == (125, 1), done.stderr
+    for text in (*warnings, line):
+        assert "libnftables.so.1 is not installed; install the Debian package libnftables1" in text
     assert unchanged(plugrun, shared_world) == before

@@ -106,7 +106,7 @@ ELSEWHERE = {  # nothing leads there; the control is that the same place is reac
     # the kernel lets no packet from ::1 leave: who asks there must be told at once, to try 127.0.0.1
     "host to published, localhost by IPv6": (
         "host to published, localhost",
-        Row("host", TU, "localhost", 8080, REFUSED, versions=(6,)),
+        Row("host", T, "localhost", 8080, REFUSED, versions=(6,)),
     ),
     "LAN to published on localhost": ("host to published on localhost", Row("lan", T, "host", 8082, REFUSED)),
 }

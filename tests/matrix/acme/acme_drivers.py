@@ -121,6 +121,9 @@ class Pair:
             if device.startswith("acme") and device not in wanted:
                 self.delete(device)
 
+    def close(self) -> None:
+        pass
+
     def device(self, container: str) -> str:
         return f"acme{container[:8]}"
 

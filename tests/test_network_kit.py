@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from plain_bridge import PlainBridge
 from plugrun.testing import NetworkContract
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
     from plugrun.api import NetworkDriver
 
 pytestmark = pytest.mark.root
@@ -33,17 +37,23 @@ MODULES = (broken_network, broken_networks)
 
 
 @pytest.fixture(scope="module")
-def failed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+def failed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[ModuleType], dict[str, set[str]]]:
     """Return which cases of the kit each broken driver of a module failed: one run of pytest over all of them."""
-    return failures([Path(request.param.__file__)], tmp_path_factory.mktemp("kit"))
+
+    @functools.cache
+    def failed_of(module: ModuleType) -> dict[str, set[str]]:
+        return failures([Path(module.__file__ or "")], tmp_path_factory.mktemp("kit"))
+
+    return failed_of
 
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("failed", "broken"),
+    ("module", "broken"),
     [pytest.param(module, broken, id=str(broken)) for module in MODULES for broken in module.BROKEN.all],
-    indirect=["failed"],
 )
-def test_kit_catches_broken_network(failed: dict[str, set[str]], broken: Broken) -> None:
+def test_kit_catches_broken_network(
+    failed: Callable[[ModuleType], dict[str, set[str]]], module: ModuleType, broken: Broken
+) -> None:
     """By exactly the cases that are about its fault."""
-    assert failed[str(broken)] == broken.cases
+    assert failed(module)[str(broken)] == broken.cases

@@ -90,6 +90,7 @@ def test_commands_of_the_readme_work(private_root, plugrun, busybox_archive):
 
 @pytest.mark.root
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_network_driver_of_the_docs_passes_the_kit(tmp_path):
     """But for the cases about faults, which take long with a driver that runs so many programs."""
     text = (CHECKOUT / "docs" / "network-drivers.md").read_text()

@@ -7,8 +7,8 @@ import socket
 import pytest
 
 from fixtures import packets
-from fixtures.network import HOST, HOST6, LAN, SITE, SITE6
-from fixtures.probes import SHORT, TIMED_OUT, Server, ask, who
+from fixtures.network import HOST, HOST6, LAN, SITE, SITE6, WAN6
+from fixtures.probes import ECHO, SHORT, TIMED_OUT, Server, ask, who
 
 pytestmark = pytest.mark.root
 
@@ -43,22 +43,24 @@ def plugrun(shared_plugrun, world):
 # --- Containers -----------------------------------------------------------------------------------------------------
 
 
+def advertisement(router, device):
+    """Return a frame in which a place says to all others on its link that it routes for a prefix."""
+    link = router.run("ip", "-oneline", "addr", "show", "dev", device, "scope", "link").split()[3].partition("/")[0]
+    packet = packets.router_advertisement(link, "2001:db8:bad::")
+    return packets.ethernet(bytes.fromhex("333300000001"), router.mac(device), packet)
+
+
 def test_a_container_cannot_announce_itself_as_a_router(plugrun, world):
     """CVE-2020-13401."""
     plugrun("network", "create", "--ipv6", "front").ok()
     rogue, peer = (plugrun.start(name, "--net", "front") for name in ("rogue", "peer"))
     (bridge,) = (name for name in world.host.devices() if name.startswith("pr-"))
-    link = (
-        rogue.run("ip", "-6", "-oneline", "addr", "show", "dev", "eth0", "scope", "link").split()[3].partition("/")[0]
-    )
-    frame = packets.ethernet(
-        bytes.fromhex("333300000001"), rogue.mac("eth0"), packets.router_advertisement(link, "2001:db8:bad::")
-    )
+    frame = advertisement(rogue, "eth0")
 
     def routes_after():
         with peer.capture("eth0") as capture:
             rogue.send_frame("eth0", frame)
-            assert ask(rogue, "icmp", peer.addresses()[6]) == "echo"  # after which the frame has been there
+            assert ask(rogue, "icmp", peer.addresses()[6]) == ECHO  # after which the frame has been there
             assert frame in capture.frames()
         return "\n".join((*world.host.routes(), *peer.routes()))
 
@@ -99,6 +101,17 @@ def test_a_host_that_was_no_router_does_not_become_one(no_router, host_plugrun, 
     with world.without(*rules):
         for site in (SITE, SITE6):
             assert who(ask(world.lan, "tcp", site, 80)) == "site", "the control: without the rule it is a router"
+
+
+def test_a_host_goes_on_to_listen_to_its_own_router(no_router, host_plugrun, world):
+    """The kernel stops that when it begins to forward."""
+    host_plugrun("network", "create", "--ipv6", "front").ok()
+    host_plugrun.start("web", "--net", "front")
+    assert world.host.run("sysctl", "-n", "net.ipv6.conf.all.forwarding") == "1\n", "or this proves nothing"
+    world.internet.send_frame("eth0", advertisement(world.internet, "eth0"))
+    assert ask(world.internet, "icmp", WAN6) == ECHO
+    assert "2001:db8:bad::/64 dev wan0" in "\n".join(world.host.routes())
+    world.host.run("ip", "-6", "route", "flush", "2001:db8:bad::/64")
 
 
 # --- Firewalls ------------------------------------------------------------------------------------------------------
@@ -154,5 +167,5 @@ def test_an_answer_from_elsewhere_is_no_way_around_the_rules(plugrun, world):
     with world.lan.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, web.capture("eth0") as capture:
         sender.bind((LAN, 7000))  # where the answers came from
         sender.sendto(b"unasked", (web.addresses()[4], 80))
-        assert ask(web, "icmp", LAN) == "echo"
+        assert ask(web, "icmp", LAN) == ECHO
         assert not capture.holding(b"unasked")

@@ -72,9 +72,10 @@ def staged(world: World, plugrun: HostCli) -> Iterator[Stage]:
     """Make the networks and start the containers; the engine's fixture removes them."""
     for name, options in NETWORKS.items():
         plugrun("network", "create", "--ipv6", *options, name).ok()
+    places = {"host": world.host, "lan": world.lan, "internet": world.internet}
     for name, net in CONTAINERS.items():
         ports = [f"--publish={port}" for port in PUBLISHED if name == "web"]
-        plugrun("run", "-d", "--name", name, "--net", net, *ports, "busybox", "sleep", "1000").ok()
+        places[name] = plugrun.start(name, "--net", net, *ports)
     addresses = {
         "host": {4: network.HOST, 6: network.HOST6},
         "wan": {4: network.WAN, 6: network.WAN6},
@@ -83,10 +84,8 @@ def staged(world: World, plugrun: HostCli) -> Iterator[Stage]:
         "localhost": {4: "127.0.0.1", 6: "::1"},
     }
     for name in CONTAINERS:
-        addresses[name] = plugrun.addresses(name)
+        addresses[name] = places[name].addresses()
         addresses[f"gateway of {name}"] = gateways(world.host, addresses[name])
-    places = {"host": world.host, "lan": world.lan, "internet": world.internet}
-    places |= {name: plugrun.place(name) for name in CONTAINERS}
     # so that what a test is asked by the direct route is known to have a way
     world.lan.ip(
         *(f"route replace {addresses[name][version]} via {addresses['host'][version]}"

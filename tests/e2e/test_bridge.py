@@ -16,8 +16,6 @@ from matrix.cells import same
 
 pytestmark = pytest.mark.root
 
-SLEEP = ("busybox", "sleep", "1000")
-
 
 @pytest.fixture
 def plugrun(shared_plugrun):
@@ -32,19 +30,14 @@ def front(plugrun):
     return "front"
 
 
-def start(plugrun, name, *options):
-    plugrun("run", "-d", "--name", name, *options, *SLEEP).ok()
-    return plugrun.place(name)
-
-
 # --- Addresses ------------------------------------------------------------------------------------------------------
 
 
 def test_chosen_addresses_are_kept_over_a_restart(plugrun, front):
     options = ("--ip", "10.90.0.77", "--ip6", "fd90::77", "--mac-address", "02:00:00:00:00:77")
-    place = start(plugrun, "web", "--net", front, *options)
+    place = plugrun.start("web", "--net", front, *options)
     for _ in range(2):
-        assert plugrun.addresses("web") == {4: "10.90.0.77", 6: "fd90::77"}
+        assert place.addresses() == {4: "10.90.0.77", 6: "fd90::77"}
         assert place.mac("eth0").hex(":") == "02:00:00:00:00:77"
         plugrun("stop", "-t", "0", "web").ok()
         plugrun("start", "web").ok()
@@ -55,32 +48,30 @@ def test_addresses_come_from_the_range_until_it_is_used_up(plugrun):
     plugrun("network", "create", "--subnet", "10.91.0.0/24", "--ip-range", "10.91.0.128/31", "tiny").ok()
     found = set()
     for name in ("one", "two"):
-        start(plugrun, name, "--net", "tiny")
-        found |= set(plugrun.addresses(name).values())
+        found |= set(plugrun.start(name, "--net", "tiny").addresses().values())
     assert found == {"10.91.0.128", "10.91.0.129"}
     refused = plugrun("run", "--name", "three", "--net", "tiny", "busybox", "true")
     assert_refused(refused, 125, "no address left in 10.91.0.128/31")
     plugrun("rm", "-f", "one", "three")
-    start(plugrun, "four", "--net", "tiny")
-    assert set(plugrun.addresses("four").values()) < found
+    assert set(plugrun.start("four", "--net", "tiny").addresses().values()) < found
 
 
 def test_a_network_without_ipv6_has_none_at_all(plugrun):
     """CVE-2024-32473."""
     plugrun("network", "create", "four").ok()
     plugrun("network", "create", "--ipv6", "both").ok()
-    four, both = start(plugrun, "web", "--net", "four"), start(plugrun, "other", "--net", "both")
+    four, both = plugrun.start("web", "--net", "four"), plugrun.start("other", "--net", "both")
     assert "inet6" not in four.run("ip", "addr", "show", "dev", "eth0")
     assert "inet6" in both.run("ip", "addr", "show", "dev", "eth0"), "the control"
 
 
 def test_one_container_on_several_networks(plugrun, front):
     plugrun("network", "create", "back").ok()
-    place = start(plugrun, "web", "--net", front, "--net", "back")
-    peer = start(plugrun, "peer", "--net", "back")
+    place = plugrun.start("web", "--net", front, "--net", "back")
+    peer = plugrun.start("peer", "--net", "back")
     assert place.devices() - {"lo"} == {"eth0", "eth1"}
     with Server(place, 80):
-        assert who(ask(peer, "tcp", plugrun.addresses("web", "eth1")[4], 80)) == "web"
+        assert who(ask(peer, "tcp", place.addresses("eth1")[4], 80)) == "web"
     assert sum(line.startswith("default") for line in place.routes()) >= 1
 
 
@@ -88,13 +79,12 @@ def test_one_container_on_several_networks(plugrun, front):
 
 
 def test_names_are_known_as_soon_as_run_returns(plugrun, front):
-    peer = start(plugrun, "peer", "--net", front)
-    for number in range(3):
-        name = f"web{number}"
-        plugrun("run", "-d", "--name", name, "--net", front, "--network-alias", f"www{number}", *SLEEP).ok()
-        for known in (name, f"www{number}"):
-            assert resolve(peer, "10.90.0.1", known) == plugrun.addresses(name)[4]
-            assert resolve(peer, "10.90.0.1", known, AAAA) == plugrun.addresses(name)[6]
+    peer = plugrun.start("peer", "--net", front)
+    for number in range(2):
+        place = plugrun.start(f"web{number}", "--net", front, "--network-alias", f"www{number}")
+        for known in (place.name, f"www{number}"):
+            assert resolve(peer, "10.90.0.1", known) == place.addresses()[4]
+            assert resolve(peer, "10.90.0.1", known, AAAA) == place.addresses()[6]
     plugrun("rm", "-f", "web0").ok()
     assert resolve(peer, "10.90.0.1", "web0") == "NXDOMAIN"
 
@@ -103,9 +93,9 @@ def test_names_are_known_as_soon_as_run_returns(plugrun, front):
 
 
 def test_sharing_a_containers_network_adds_nothing_to_it(plugrun, shared_world, front):
-    owner = start(plugrun, "web", "--net", front)
+    owner = plugrun.start("web", "--net", front)
     before = (shared_world.host.devices(), owner.run("ip", "addr"), shared_world.ruleset())
-    sharer = start(plugrun, "side", "--net", "container:web")
+    sharer = plugrun.start("side", "--net", "container:web")
     assert same(owner, sharer)
     assert (shared_world.host.devices(), owner.run("ip", "addr"), shared_world.ruleset()) == before
     assert_refused(plugrun("rm", "web"), 1, "web is running")
@@ -121,7 +111,7 @@ def test_sharing_a_containers_network_adds_nothing_to_it(plugrun, shared_world, 
 def test_a_namespace_by_its_path(plugrun, shared_world):
     lan = shared_world.lan
     before = lan.run("ip", "addr")
-    place = start(plugrun, "probe", "--net", f"ns:{lan.netns}")
+    place = plugrun.start("probe", "--net", f"ns:{lan.netns}")
     assert same(place, lan)
     assert plugrun("exec", "probe", "wget", "-qO-", "http://203.0.113.80").ok().stdout == "site 192.0.2.9\n"
     plugrun("rm", "-f", "probe").ok()
@@ -135,7 +125,7 @@ def test_a_namespace_by_its_path(plugrun, shared_world):
 
 def test_ports_come_and_go_while_it_runs(plugrun, shared_world):
     lan = shared_world.lan
-    place = start(plugrun, "web", "-p", "8080:80")
+    place = plugrun.start("web", "-p", "8080:80")
     with Server(place, 80, 90):
         assert who(ask(lan, "tcp", HOST, 8080)) == "web"
         assert ask(lan, "tcp", HOST, 9090) == REFUSED
@@ -156,15 +146,17 @@ def test_ports_come_and_go_while_it_runs(plugrun, shared_world):
 def test_a_port_of_a_server_on_the_host_stays_its_own(plugrun, shared_world):
     with Server(shared_world.host, 8080, addresses=(HOST, HOST6)):
         for options in (["-p", "8080:80"], ["-p", f"{HOST}:8080:80"], ["-p", "8079-8081:79-81"]):
-            assert_refused(plugrun("run", "-d", "--name", "web", *options, *SLEEP), 125, "8080", "in use")
+            assert_refused(
+                plugrun("run", "-d", "--name", "web", *options, "busybox", "sleep", "1000"), 125, "8080", "in use"
+            )
             plugrun("rm", "-f", "web")
         assert who(ask(shared_world.lan, "tcp", HOST, 8080)) == "host"
-        start(plugrun, "web", "-p", "198.51.100.1:8080:80")  # nobody listens there
+        plugrun.start("web", "-p", "198.51.100.1:8080:80")  # nobody listens there
         assert who(ask(shared_world.lan, "tcp", HOST, 8080)) == "host"
 
 
 def test_a_server_that_comes_later_is_told_that_a_port_is_published(plugrun, shared_world):
-    start(plugrun, "web", "-p", "8080:80", "-p", "8080:80/udp")
+    plugrun.start("web", "-p", "8080:80", "-p", "8080:80/udp")
     for protocol in ("tcp", "udp"):
         with pytest.raises(OSError, match="in use") as refused:
             listen(shared_world.host, protocol, "0.0.0.0", 8080)
@@ -176,11 +168,10 @@ def test_a_server_that_comes_later_is_told_that_a_port_is_published(plugrun, sha
 
 
 def test_whoever_is_moved_to_another_network_is_published_there(plugrun, shared_world, front):
-    start(plugrun, "web", "--net", front, "-p", "8080:80")
+    place = plugrun.start("web", "--net", front, "-p", "8080:80")
     plugrun("network", "create", "back").ok()
     plugrun("network", "connect", "back", "web").ok()
     plugrun("network", "disconnect", front, "web").ok()
-    place = plugrun.place("web")
     assert place.devices() - {"lo"} == {"eth1"}
     with Server(place, 80):
         assert who(ask(shared_world.lan, "tcp", HOST, 8080)) == "web"
@@ -190,10 +181,10 @@ def test_whoever_is_moved_to_another_network_is_published_there(plugrun, shared_
 
 
 def test_explain_names_what_there_really_is(plugrun, shared_world, front):
-    start(plugrun, "web", "--net", front, "-p", "8080:80")
+    web = plugrun.start("web", "--net", front, "-p", "8080:80")
     text = plugrun("network", "explain", "web").ok().stdout
     (bridge,) = json.loads(plugrun("network", "inspect", front).ok().stdout)
-    for word in (bridge["Interface"], "eth0", plugrun.addresses("web")[4], "10.90.0.1", "8080", "wan0"):
+    for word in (bridge["Interface"], "eth0", web.addresses()[4], "10.90.0.1", "8080", "wan0"):
         assert word in text, word
     shared_world.load_rules("")
     assert "8080" in plugrun("network", "explain", "web").ok().stdout  # which also brought the rules back, or says so
@@ -252,11 +243,11 @@ def busy(shared_world, shared_plugrun):
     plugrun("network", "create", "--subnet", "10.90.0.0/24", "--subnet", "fd90::/64", "front").ok()
     plugrun("network", "create", "four").ok()
     plugrun("network", "create", "--internal", "inside").ok()
-    start(plugrun, "web", *FRONT, "--ip", "10.90.0.50", "-p", "8080:80")
-    start(plugrun, "side", "--net", "container:web")
-    start(plugrun, "onhost", "--net", "host")
+    plugrun.start("web", *FRONT, "--ip", "10.90.0.50", "-p", "8080:80")
+    plugrun.start("side", "--net", "container:web")
+    plugrun.start("onhost", "--net", "host")
     for number, options in enumerate(([], ["--net", "four"], ["--net", "inside"])):  # which makes the bridges
-        start(plugrun, "other" if not number else f"other{number}", *options)
+        plugrun.start("other" if not number else f"other{number}", *options)
     yield plugrun, (shared_world.ruleset(), shared_world.host.devices(), plugrun("ps", "-aq").stdout)
     plugrun.remove_networks()
 

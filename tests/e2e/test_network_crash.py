@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -80,12 +81,18 @@ def networks(shared_plugrun):
     shared_plugrun("network", "create", "--subnet", "10.93.0.0/24", "--ip-range", "10.93.0.8/32", "front").ok()
     shared_plugrun("network", "create", "back").ok()
     shared_plugrun("run", "--rm", "--net", "front", "--net", "back", "busybox", "true").ok()
+    until(lambda: not ports_of_bridges(shared_plugrun.host))
+
+
+def ports_of_bridges(host):
+    return {one["ifname"] for one in json.loads(host.run("ip", "-json", "link", "show")) if "master" in one}
 
 
 @pytest.fixture
 def plugrun(shared_plugrun, networks):
     yield shared_plugrun
     shared_plugrun.remove_all()
+    until(lambda: not ports_of_bridges(shared_plugrun.host))
 
 
 def die(plugrun, where):

@@ -7,12 +7,11 @@ import socket
 import pytest
 
 from fixtures import packets
-from fixtures.network import HOST, HOST6, LAN, SITE, SITE6
-from fixtures.probes import SHORT, TIMED_OUT, Server, ask, who
+from fixtures.network import HOST, HOST6, LAN, SITE, SITE6, WAN6
+from fixtures.probes import ECHO, SHORT, TIMED_OUT, Server, ask, who
 
 pytestmark = pytest.mark.root
 
-SLEEP = ("busybox", "sleep", "1000")
 FOREIGN = """
 table inet theirs {
 	chain input {
@@ -41,30 +40,27 @@ def plugrun(shared_plugrun, world):
     shared_plugrun.remove_networks()
 
 
-def start(plugrun, name, *options):
-    plugrun("run", "-d", "--name", name, *options, *SLEEP).ok()
-    return plugrun.place(name)
-
-
 # --- Containers -----------------------------------------------------------------------------------------------------
+
+
+def advertisement(router, device):
+    """Return a frame in which a place says to all others on its link that it routes for a prefix."""
+    link = router.run("ip", "-oneline", "addr", "show", "dev", device, "scope", "link").split()[3].partition("/")[0]
+    packet = packets.router_advertisement(link, "2001:db8:bad::")
+    return packets.ethernet(bytes.fromhex("333300000001"), router.mac(device), packet)
 
 
 def test_a_container_cannot_announce_itself_as_a_router(plugrun, world):
     """CVE-2020-13401."""
     plugrun("network", "create", "--ipv6", "front").ok()
-    rogue, peer = (start(plugrun, name, "--net", "front") for name in ("rogue", "peer"))
+    rogue, peer = (plugrun.start(name, "--net", "front") for name in ("rogue", "peer"))
     (bridge,) = (name for name in world.host.devices() if name.startswith("pr-"))
-    link = (
-        rogue.run("ip", "-6", "-oneline", "addr", "show", "dev", "eth0", "scope", "link").split()[3].partition("/")[0]
-    )
-    frame = packets.ethernet(
-        bytes.fromhex("333300000001"), rogue.mac("eth0"), packets.router_advertisement(link, "2001:db8:bad::")
-    )
+    frame = advertisement(rogue, "eth0")
 
     def routes_after():
         with peer.capture("eth0") as capture:
             rogue.send_frame("eth0", frame)
-            assert ask(rogue, "icmp", plugrun.addresses("peer")[6]) == "echo"  # after which the frame has been there
+            assert ask(rogue, "icmp", peer.addresses()[6]) == ECHO  # after which the frame has been there
             assert frame in capture.frames()
         return "\n".join((*world.host.routes(), *peer.routes()))
 
@@ -77,8 +73,8 @@ def test_a_container_cannot_announce_itself_as_a_router(plugrun, world):
 
 
 def test_a_container_has_no_raw_sockets_unless_asked_for(plugrun):
-    plugrun("run", "-d", "--name", "web", *SLEEP).ok()
-    plugrun("run", "-d", "--name", "raw", "--cap-add", "NET_RAW", *SLEEP).ok()
+    plugrun.start("web")
+    plugrun.start("raw", "--cap-add", "NET_RAW")
     results = [plugrun("exec", name, "ping", "-c1", "-W1", "127.0.0.1").code for name in ("web", "raw")]
     assert results == [1, 0]
 
@@ -94,7 +90,7 @@ def test_a_host_that_was_no_router_does_not_become_one(no_router, host_plugrun, 
     """moby's TestFilterForwardPolicy."""
     plugrun = host_plugrun
     plugrun("network", "create", "--ipv6", "front").ok()
-    web = start(plugrun, "web", "--net", "front", "-p", "8080:80")
+    web = plugrun.start("web", "--net", "front", "-p", "8080:80")
     for site in (SITE, SITE6):
         assert who(ask(web, "tcp", site, 80)) == "site"
         assert ask(world.lan, "tcp", site, 80, SHORT) == TIMED_OUT
@@ -105,6 +101,17 @@ def test_a_host_that_was_no_router_does_not_become_one(no_router, host_plugrun, 
     with world.without(*rules):
         for site in (SITE, SITE6):
             assert who(ask(world.lan, "tcp", site, 80)) == "site", "the control: without the rule it is a router"
+
+
+def test_a_host_goes_on_to_listen_to_its_own_router(no_router, host_plugrun, world):
+    """The kernel stops that when it begins to forward."""
+    host_plugrun("network", "create", "--ipv6", "front").ok()
+    host_plugrun.start("web", "--net", "front")
+    assert world.host.run("sysctl", "-n", "net.ipv6.conf.all.forwarding") == "1\n", "or this proves nothing"
+    world.internet.send_frame("eth0", advertisement(world.internet, "eth0"))
+    assert ask(world.internet, "icmp", WAN6) == ECHO
+    assert "2001:db8:bad::/64 dev wan0" in "\n".join(world.host.routes())
+    world.host.run("ip", "-6", "route", "flush", "2001:db8:bad::/64")
 
 
 # --- Firewalls ------------------------------------------------------------------------------------------------------
@@ -118,8 +125,8 @@ def test_a_host_that_was_no_router_does_not_become_one(no_router, host_plugrun, 
 def test_rules_that_a_firewall_flushed_are_back_after_the_next_command(plugrun, world, command):
     """CVE-2025-54410, netavark#1258."""
     plugrun("network", "create", "front").ok()
-    web, other = start(plugrun, "web", "--net", "front", "-p", "8080:80"), start(plugrun, "other")
-    address = plugrun.addresses("web")[4]
+    web, other = plugrun.start("web", "--net", "front", "-p", "8080:80"), plugrun.start("other")
+    address = web.addresses()[4]
     with Server(web, 80):
         world.load_rules(FOREIGN)
         assert ask(world.lan, "tcp", HOST, 8080, SHORT) != f"web {LAN}"
@@ -134,7 +141,7 @@ def test_the_rules_of_others_stay_byte_for_byte(plugrun, world):
     world.load_rules(FOREIGN)
     theirs = world.ruleset()
     plugrun("network", "create", "--ipv6", "front").ok()
-    start(plugrun, "web", "--net", "front", "-p", "8080:80", "-p", "9000-9100:9000-9100")
+    plugrun.start("web", "--net", "front", "-p", "8080:80", "-p", "9000-9100:9000-9100")
     plugrun("port", "add", "web", "9990:90").ok()
     plugrun("network", "reload").ok()
     assert foreign(world) == theirs
@@ -152,13 +159,13 @@ def foreign(world):
 
 def test_an_answer_from_elsewhere_is_no_way_around_the_rules(plugrun, world):
     """A container that the LAN may not reach still gets its own answers from there."""
-    web = start(plugrun, "web")
+    web = plugrun.start("web")
     with Server(world.lan, 7000, addresses=(LAN,)):
         assert ask(web, "tcp", LAN, 7000) == f"lan {HOST}"
         assert ask(web, "udp", LAN, 7000) == f"lan {HOST}"
-    world.lan.ip(f"route replace {plugrun.addresses('web')[4]} via {HOST}")
+    world.lan.ip(f"route replace {web.addresses()[4]} via {HOST}")
     with world.lan.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender, web.capture("eth0") as capture:
         sender.bind((LAN, 7000))  # where the answers came from
-        sender.sendto(b"unasked", (plugrun.addresses("web")[4], 80))
-        assert ask(web, "icmp", LAN) == "echo"
+        sender.sendto(b"unasked", (web.addresses()[4], 80))
+        assert ask(web, "icmp", LAN) == ECHO
         assert not capture.holding(b"unasked")

@@ -85,14 +85,21 @@ class Mapped(NamedTuple):
 def mapped(published: Iterable[Published]) -> Iterator[Mapped]:
     """Yield the elements that published ports are: one for ports in a row that keep their numbers.
 
-    :raises FailedPrecondition: some would be reachable nowhere, as the container has no address of that IP version.
+    Ports that cannot be reached (:func:`check`) are none: they have to be removed like others.
     """
     for one in published:
-        addresses = list(reached_at(one))
-        if not addresses:
-            raise _nowhere(one.mapping)
-        for address in addresses:
+        for address in reached_at(one):
             yield from _in_map(one.mapping, packed(address))
+
+
+def check(published: Iterable[Published]) -> None:
+    """See that ports would be reachable.
+
+    :raises FailedPrecondition: some would be nowhere, as the container has no address of that IP version.
+    """
+    for one in published:
+        if not any(reached_at(one)):
+            raise _nowhere(one.mapping)
 
 
 def reached_at(published: Published) -> Iterator[str]:

@@ -10,7 +10,7 @@ from plugrun_net_bridge import nft, ruleset
 from plugrun_net_bridge.conntrack import end_flows
 from plugrun_net_bridge.elements import NetworkRules, Wanted, count, of_network
 from plugrun_net_bridge.live import Live, Outdated, opened
-from plugrun_net_bridge.mapped import Mapped, Published, mapped
+from plugrun_net_bridge.mapped import Mapped, Published, check, mapped
 from plugrun_net_bridge.netlink import Changed
 
 __all__ = ["NetworkRules", "Published", "Table", "Wanted"]
@@ -99,6 +99,7 @@ class Table:
         :raises FailedPrecondition: the container has no address at which a port would be reachable.
         :raises DriverError: nftables refused; nothing has changed.
         """
+        check(added)
         gone, new = list(mapped(removed)), list(mapped(added))
         if not gone and not new:
             return

@@ -313,6 +313,14 @@ def test_a_port_that_would_be_reachable_nowhere_is_refused(store: Store) -> None
         store.table.change([], [Published(PortMapping(80, 1, host_address="127.0.0.1"), None, "fd00::2")])
 
 
+def test_a_port_that_would_be_reachable_nowhere_is_removed_as_any(store: Store) -> None:
+    """Its container was recorded before it was refused; tearing it down must not fail for that."""
+    lost = Published(PortMapping(80, 1, host_address="::1"), "10.0.0.2", None)
+    store.published.append(lost)
+    store.table.ensure()
+    store.table.change([lost], [])
+
+
 def test_what_nftables_says_is_one_line() -> None:
     with pytest.raises(DriverError, match=r"^nftables: [^\n]+$"):
         nft.run("add element inet nothing nowhere { 1 }")

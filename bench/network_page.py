@@ -104,15 +104,13 @@ def growth_table(rows: Rows) -> str:
 
 
 def ports_table(rows: Rows) -> str:
-    sizes = dict.fromkeys(row["ports"] for row in rows)
-    heads = " | ".join(f"{size} ports: start" + " | more" for size in sizes)
-    lines = [f"| engine           | {heads} |", f"|------------------|{'-------:|----:|' * len(sizes)}"]
-    for engine in dict.fromkeys(row["engine"] for row in rows):
-        cells = []
-        for row in rows:
-            if row["engine"] == engine:
-                cells += ["too long", ""] if row["more"] is None else [f"{row['start']:.0f}", f"{row['more']:.0f}"]
-        lines.append(f"| {engine:16} | {' | '.join(cells)} |")
+    lines = [
+        "| engine           | ports | start ms | more ms  |",
+        "|------------------|------:|---------:|---------:|",
+    ]
+    for row in rows:
+        more = "too long" if row["more"] is None else optional(row["more"], 8)
+        lines.append(f"| {row['engine']:16} | {row['ports']:5} | {optional(row['start'], 8)} | {more} |")
     return "\n".join(lines)
 
 

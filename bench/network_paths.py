@@ -170,7 +170,7 @@ def throughput(way: Way) -> float:
 
 def latency(way: Way) -> float:
     """Return the median time of a message of 64 bytes and its answer, in microseconds."""
-    options = ["--tcp", "--full-rtt", "-m", "64", "-t", SECONDS, "--pre-warmup-wait", "1"]
+    options = ["--tcp", "--full-rtt", "-m", "64", "-t", SECONDS]
     command = [*on_cpu(0), "sockperf", "ping-pong", "-i", way.address, "-p", PING, *options]
     found = output([*within(way.client), *command])
     median = re.search(r"percentile 50\.000 =\s*([0-9.]+)", found)

@@ -13,7 +13,7 @@ import page
 from engines import Engine, output
 from run import milliseconds
 
-AT_ONCE = 64
+AT_ONCE = int(os.environ.get("AT_ONCE", "64"))
 ROUNDS = int(os.environ.get("PARALLEL_ROUNDS", "3"))
 MANY = int(os.environ.get("GROWTH", "500"))
 PATIENCE = float(os.environ.get("GROWTH_SECONDS", "180"))  # for the starts of one engine

@@ -28,7 +28,7 @@ def measure(plugrun: Engine) -> list[dict[str, Any]]:
             rows = _one_port(engine, 0)
             ports = tuple(PortMapping(80, FIRST_OTHER + number) for number in range(OTHERS))
             page.progress(f"{OTHERS} single ports")
-            elapsed = _timed(lambda: connect.publish(engine, engine.containers.find("others"), ports))
+            elapsed = _timed(lambda: connect.publish(engine, engine.containers.find("others"), lambda _: ports))
             rows.append(_row("publish", "in the engine", 0, [elapsed], ports=OTHERS))
             return rows + _one_port(engine, OTHERS)
     finally:
@@ -44,8 +44,8 @@ def _one_port(engine: Any, others: int) -> list[dict[str, Any]]:
     one = (PortMapping(80, PORT),)
     in_engine: dict[str, list[float]] = {"publish": [], "withdraw": []}
     for _ in range(ROUNDS + 1):
-        in_engine["publish"].append(_timed(lambda: connect.publish(engine, record, one)))
-        in_engine["withdraw"].append(_timed(lambda: connect.publish(engine, record, ())))
+        in_engine["publish"].append(_timed(lambda: connect.publish(engine, record, lambda _: one)))
+        in_engine["withdraw"].append(_timed(lambda: connect.publish(engine, record, lambda _: ())))
 
     record = engine.containers.find("web")
     (endpoint,) = record.endpoints

@@ -33,12 +33,14 @@ CREATE TABLE endpoints (
     holder_pid INTEGER NOT NULL,
     holder_start INTEGER NOT NULL,
     ports TEXT NOT NULL,
+    lowest INTEGER,
+    highest INTEGER,
     PRIMARY KEY (container_id, network_id),
     UNIQUE (container_id, number),
     UNIQUE (network_id, ip),
     UNIQUE (network_id, ip6)
 ) STRICT;
-CREATE INDEX endpoints_published ON endpoints (container_id) WHERE ports != '[]';
+CREATE INDEX endpoints_published ON endpoints (lowest, highest) WHERE ports != '[]';
 PRAGMA user_version = {_VERSION};
 """
 _BOOT = "/proc/sys/kernel/random/boot_id"

@@ -40,7 +40,7 @@ def settle(
         return ()
     for address in {one.host_address for one in ports}:
         _check_address(address, loopback6=loopback6)
-    lowest, highest = _reach(ports)
+    lowest, highest = reach(ports)
     near = [one for one in taken if one.host_port <= highest and one.host_port + one.size > lowest]
     settled = list(ports)
     for protocol in {one.protocol for one in ports}:
@@ -56,7 +56,7 @@ def settle(
     return tuple(settled)
 
 
-def _reach(ports: Sequence[PortMapping]) -> tuple[int, int]:
+def reach(ports: Sequence[PortMapping]) -> tuple[int, int]:
     """Return the lowest and the highest port that may be given, so that most of what is taken need not be looked at."""
     first = [one.host_port for one in ports if one.host_port]
     last = [one.host_port + one.size - 1 for one in ports if one.host_port]

@@ -29,16 +29,19 @@ def settle(store: Store, network: Network, at: Attachment, kept: Sequence[PortMa
         )
     from plugrun_net_bridge import ports
 
-    fresh = [one for one in at.ports if one not in kept]
+    stays = set(kept)
+    fresh = [one for one in at.ports if one not in stays]
+    if not fresh:
+        return at.ports
     taken = [
         one
-        for endpoint in store.published()
+        for endpoint in store.published_near(*ports.reach(fresh))
         if (endpoint.container_id, endpoint.network_id) != (at.container_id, network.id)
         for one in endpoint.ports
     ]
-    taken += [one for one in at.ports if one in kept]
+    taken += [one for one in at.ports if one in stays]
     settled = iter(ports.settle(fresh, taken))
-    return tuple(one if one in kept else next(settled) for one in at.ports)
+    return tuple(one if one in stays else next(settled) for one in at.ports)
 
 
 def hold(endpoint: Endpoint, instance: str, old: Endpoint | None = None) -> Endpoint:

@@ -67,8 +67,9 @@ class Rules:
 
         :raises DriverError: nftables refused; nothing has changed.
         """
-        removed = [one for one in old.ports if one not in new.ports]
-        added = [one for one in new.ports if one not in old.ports]
+        before, after = set(old.ports), set(new.ports)
+        removed = [one for one in old.ports if one not in after]
+        added = [one for one in new.ports if one not in before]
         with self.used() as table:
             table.change(published(old, removed), published(new, added))
             self._store.set_ports(new)

@@ -86,16 +86,17 @@ class Store:
 
         :raises sqlite3.IntegrityError: its container is on the network already, or another one has its address.
         """
-        marks = ", ".join("?" * len(Endpoint._fields))
-        values = (*endpoint[:-1], _encode(endpoint.ports))
-        self._do(f"INSERT INTO endpoints ({_COLUMNS}) VALUES ({marks})", values)  # noqa: S608 - ours
+        values = (*endpoint[:-1], _encode(endpoint.ports), *_reach(endpoint.ports))
+        marks = ", ".join("?" * len(values))
+        self._do(f"INSERT INTO endpoints ({_COLUMNS}, lowest, highest) VALUES ({marks})", values)  # noqa: S608 - ours
 
     def set_ports(self, endpoint: Endpoint) -> None:
         """Remember other ports of an endpoint, and who holds them."""
         query = (
-            "UPDATE endpoints SET ports = ?, holder_pid = ?, holder_start = ? WHERE container_id = ? AND network_id = ?"
+            "UPDATE endpoints SET ports = ?, lowest = ?, highest = ?, holder_pid = ?, holder_start = ?"
+            " WHERE container_id = ? AND network_id = ?"
         )
-        values = (_encode(endpoint.ports), endpoint.holder_pid, endpoint.holder_start)
+        values = (_encode(endpoint.ports), *_reach(endpoint.ports), endpoint.holder_pid, endpoint.holder_start)
         self._do(query, (*values, endpoint.container_id, endpoint.network_id))
 
     def find(self, container_id: str, network_id: str) -> Endpoint | None:
@@ -118,6 +119,10 @@ class Store:
     def published(self) -> list[Endpoint]:
         """Return the endpoints that have ports published."""
         return self._endpoints("ports != '[]'")
+
+    def published_near(self, lowest: int, highest: int) -> list[Endpoint]:
+        """Return the endpoints that may have ports of the host published in a range: all but those that cannot."""
+        return self._endpoints("ports != '[]' AND lowest <= ? AND highest >= ?", highest, lowest)
 
     def owner(self, network_id: str, address: str) -> Endpoint | None:
         """Return the endpoint that has an address."""
@@ -169,6 +174,13 @@ def _decode_network(text: str) -> Network:
 
 def _encode(ports: Sequence[PortMapping]) -> str:
     return json.dumps(ports, separators=(",", ":")) if ports else "[]"
+
+
+def _reach(ports: Sequence[PortMapping]) -> tuple[int | None, int | None]:
+    """Return the lowest and the highest of the host's ports, so that others need not look at each."""
+    if not ports:
+        return None, None
+    return min(one.host_port for one in ports), max(one.host_port + one.size - 1 for one in ports)
 
 
 def _decode_endpoint(row: Sequence[Any]) -> Endpoint:

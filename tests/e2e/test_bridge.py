@@ -62,7 +62,9 @@ def test_a_network_without_ipv6_has_none_at_all(plugrun):
     plugrun("network", "create", "--ipv6", "both").ok()
     four, both = plugrun.start("web", "--net", "four"), plugrun.start("other", "--net", "both")
     assert "inet6" not in four.run("ip", "addr", "show", "dev", "eth0")
-    assert "inet6" in both.run("ip", "addr", "show", "dev", "eth0"), "the control"
+    shown = both.run("ip", "addr", "show", "dev", "eth0")
+    assert "inet6" in shown, "the control"
+    assert "tentative" not in shown, "IPv6 works only later"
 
 
 def test_one_container_on_several_networks(plugrun, front):

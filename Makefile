@@ -1,6 +1,8 @@
 # The two that matter: `make demo` shows it, `make test` proves it. Both install what is missing and need root for the
 # private host in which real containers run. The rest are parts of those two.
 MAKEFLAGS += --no-print-directory
+# Tests and benchmarks start the program thousands of times: not to be compiled each time.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint format docs bench plots bench-deps setup images clean
 

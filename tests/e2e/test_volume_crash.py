@@ -17,7 +17,7 @@ from plugrun.lifecycle.reconcile import reconcile
 from plugrun.lifecycle.remove import remove
 from plugrun.lifecycle.start import start
 from plugrun.paths import Paths
-from plugrun.request import ContainerRequest, VolumeRequest
+from plugrun.request import ContainerRequest, NetworkChoice, VolumeRequest
 from plugrun.state.database import Database
 
 pytestmark = pytest.mark.root
@@ -148,7 +148,7 @@ def test_making_a_container_with_volumes(storage, plugrun, busybox):
 def test_starting_a_container_with_volumes(storage, plugrun, busybox):
     plugrun("--storage", storage, "--net", "none", "run", "--rm", busybox, "true").ok()
     request = ContainerRequest(
-        "busybox", ["true"], storage=storage, network="none",
+        "busybox", ["true"], storage=storage, networks=[NetworkChoice("none")],
         volumes=[VolumeRequest(VolumeMount("data", "/etc"))], images=[ImageMount("busybox", "", "/image", "etc")],
     )  # fmt: skip
 

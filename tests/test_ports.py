@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from plugrun.images.config import ImageConfig
 from plugrun.lifecycle.endpoints import exposed_ports
 from plugrun.ports import PortMapping, exposed, settled_as_before
+from plugrun.request import ContainerRequest, merge
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,14 @@ def test_exposed_ports():
 @pytest.mark.parametrize("text", ["", "x", "0", "65536", "82-80", "80/icmp", "80/tcp\n", "80-", "-80", "٣", "80/x/udp"])
 def test_what_an_image_exposes_may_make_no_sense(text):
     assert exposed(text) == ()
+
+
+def test_an_image_exposes_no_more_than_there_are_ports():
+    hostile = {f"1-{65535 - number}/tcp": {} for number in range(1000)}
+    config = ImageConfig("amd64", "linux", cmd=("sh",), exposed_ports=("80/tcp", "nonsense", *hostile))
+    request = ContainerRequest("image", (), exposed=("90/tcp",))
+    found = merge(request, SimpleNamespace(id="0" * 64, config=config), hostname="web").exposed
+    assert found == ("80/tcp", "1-65535/tcp", "1-65534/tcp", "1-65533/tcp", "90/tcp")
 
 
 def test_what_is_published_is_not_exposed_again():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,11 +18,11 @@ from plugrun.container import (
     VolumeMount,
 )
 from plugrun.errors import CommandNotFound, InvalidArgument
+from plugrun.ports import MAX_PORT, PROTOCOLS, PortMapping, exposed
 from plugrun.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from plugrun.images.store import Image
-    from plugrun.ports import PortMapping
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -168,13 +168,28 @@ def merge(request: ContainerRequest, image: Image, *, hostname: str) -> Containe
         stop_timeout=DEFAULT_STOP_TIMEOUT if request.stop_timeout is None else request.stop_timeout,
         auto_remove=request.auto_remove,
         storage_size=request.storage_size,
-        exposed=tuple(dict.fromkeys((*defaults.exposed_ports, *request.exposed))),
+        exposed=tuple(dict.fromkeys((*_exposed(defaults.exposed_ports), *request.exposed))),
         publish_all=request.publish_all,
         dns=tuple(request.dns),
         dns_search=tuple(request.dns_search),
         dns_options=tuple(request.dns_options),
         extra_hosts=tuple(request.extra_hosts),
     )
+
+
+def _exposed(image: Sequence[str]) -> Iterator[str]:
+    """Yield what an image exposes, as long as it is no more than there are ports.
+
+    Each port can be in countless ranges, and a configuration of 4 MiB can have 280,000 of them.
+    """
+    room = len(PROTOCOLS) * MAX_PORT
+    for text in image:
+        size = len(exposed(text))
+        room -= size
+        if room < 0:
+            return
+        if size:
+            yield text
 
 
 def _merge_env(image: Sequence[str], user: Sequence[str]) -> tuple[str, ...]:

@@ -261,6 +261,15 @@ def test_ports_are_added_and_removed_while_it_runs(plugrun, run):
     assert plugrun("port", "web").ok().stdout == "53/udp -> [::1]:5353\n"
 
 
+def test_exposed_ports_are_published_on_the_network_that_is_left(plugrun, run):
+    plugrun("network", "create", "back").ok()
+    run("web", "--expose", "80", "-P")
+    assert plugrun("port", "web", "80").ok().stdout
+    plugrun("network", "connect", "back", "web").ok()
+    plugrun("network", "disconnect", "lab", "web").ok()
+    assert plugrun("port", "web", "80").ok().stdout
+
+
 def test_a_range_goes_as_a_whole(plugrun, run):
     run("web", "-p", "8000-8002:80-82")
     assert plugrun("port", "web").ok().stdout.splitlines()[::2] == [

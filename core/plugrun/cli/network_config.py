@@ -52,12 +52,13 @@ def shown(network: Network) -> Iterator[dict[str, str]]:
 
 
 def _subnet(text: str, option: str = "--subnet") -> _Range:
+    plain = text.replace("%", " ")  # a subnet has no zone, of which any text would be accepted
     try:
-        return ipaddress.ip_network(text)
+        return ipaddress.ip_network(plain)
     except ValueError:
         pass
     try:
-        close = ipaddress.ip_network(text, strict=False)
+        close = ipaddress.ip_network(plain, strict=False)
     except ValueError:
         raise InvalidArgument(
             f"{option} {text!r} is no subnet", hint="write e.g. 10.64.0.0/24 or fd00:64::/64"

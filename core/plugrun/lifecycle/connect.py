@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from plugrun.api import New, SupportsPorts
 from plugrun.errors import FailedPrecondition, InvalidArgument, NotFound
 from plugrun.lifecycle import host_network, naming, network
-from plugrun.lifecycle.endpoints import can_publish, choose
+from plugrun.lifecycle.endpoints import can_publish, check, choose
 from plugrun.lifecycle.keys import current
 from plugrun.lifecycle.state import is_running
 from plugrun.ports import settled_as_before
@@ -50,6 +50,7 @@ def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> N
         with Undo(f"connecting container {record.name} to network {endpoint.name}") as undo:
             undo.push("its record", lambda: engine.containers.update(record))
             engine.containers.update(changed)  # first, so that whatever a crash leaves is torn down with the rest
+            check(engine, changed)
             if is_running(record):
                 netns = network.netns_of(engine, record)
                 undo.push("its endpoint", lambda: network.disconnect(engine, changed, endpoint, netns))
@@ -81,11 +82,13 @@ def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: boo
             network.disconnect(engine, record, endpoint, network.netns_of(engine, record))
         before = dataclasses.replace(record)
         record.endpoints = tuple(one for one in record.endpoints if one.number != endpoint.number)
+        publishing = _pass_on_ports(engine, record) if endpoint.publishes else None
         engine.containers.update(record)
         if is_running(record):
             naming.changed(engine, before, record)
-        if endpoint.publishes and record.ports:
-            _move_ports(engine, record)
+        if publishing is not None:
+            _publish(engine, record, publishing)
+            engine.containers.update(record)
 
 
 def publish(
@@ -130,15 +133,15 @@ def _publish(
     return result.ports
 
 
-def _move_ports(engine: Engine, record: ContainerRecord) -> None:
+def _pass_on_ports(engine: Engine, record: ContainerRecord) -> Endpoint | None:
+    """Mark another endpoint as the one that publishes, if there is one that can, and return it."""
     endpoint = next((one for one in record.endpoints if can_publish(engine, one)), None)
-    if endpoint is None:
+    if endpoint is not None:
+        endpoint = endpoint._replace(publishes=True)
+        network.replace(record, endpoint)
+    elif record.ports or record.config.publish_all:
         engine.warn(f"the ports of container {record.name} are published no more: no network of its publishes ports")
-        return
-    endpoint = endpoint._replace(publishes=True)
-    network.replace(record, endpoint)
-    _publish(engine, record, endpoint)
-    engine.containers.update(record)
+    return endpoint
 
 
 def _endpoint(engine: Engine, record: ContainerRecord, name: str) -> Endpoint | None:

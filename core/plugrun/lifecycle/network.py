@@ -28,10 +28,8 @@ class Network:
     def acquire(self, at: Starting) -> None:
         """Make or find the namespace that the first endpoint's driver plans for, and have all endpoints set up."""
         record = at.record
-        at.netns = _namespace(at.engine, record, plan(at.engine, record))
-        if not record.endpoints:
-            return
-        with host_network.setting_up(at.engine):
+        with host_network.setting_up(at.engine):  # from the namespace on: one whose start is not seen yet is collected
+            at.netns = _namespace(at.engine, record, plan(at.engine, record))
             for endpoint in record.endpoints:
                 replace(record, connect(at.engine, record, endpoint, at.netns))
 

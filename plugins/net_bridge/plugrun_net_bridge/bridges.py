@@ -62,11 +62,11 @@ class Bridges:
                 _add_address(link, index, ipam.with_prefix(subnet.gateway, network))
         link.send(links.set_link(index, up=True))
 
-    def remove(self, link: Rtnetlink, name: str) -> None:
-        """Remove the bridge of this name, unless it is somebody else's. Absent is fine."""
-        found = links.find(link, name)
-        if found is not None and self.mine(found) is not None:
-            delete(link, name)
+    def remove(self, link: Rtnetlink, network: Network) -> None:
+        """Remove the bridge of a network, unless it is somebody else's. Absent is fine."""
+        found = links.find(link, network.interface)
+        if found is not None and (self.mine(found) is not None or _is_unmarked(found, network)):
+            delete(link, network.interface)
 
     def remove_port(self, link: Rtnetlink, container_id: str, number: int) -> None:
         """Remove the interface of an endpoint on the host, unless it is somebody else's. Absent is fine."""
@@ -77,11 +77,14 @@ class Bridges:
 
     def _device(self, link: Rtnetlink, network: Network) -> int:
         found = links.find(link, network.interface)
-        if found is None:
+        made = found is None
+        if made:
             gateway = next(one.gateway for one in network.subnets if one.gateway is not None)
             mtu = network.data.get("mtu") or _usual_mtu(link)
             link.send(links.new_link(network.interface, "bridge", ipam.derived_mac(gateway), mtu))
-            link.send(links.set_link(network.interface, alias=self.alias(network.id)))
+            found = links.find(link, network.interface)
+        if found is not None and (made or _is_unmarked(found, network)):
+            link.send(links.set_link(found.number, alias=self.alias(network.id)))
             found = links.find(link, network.interface)
         if found is None or found.alias != self.alias(network.id):
             raise FailedPrecondition(
@@ -104,6 +107,14 @@ class Bridges:
             forwarding.turn_on(self._store, six=six)
             # lets the host reach published ports by 127.0.0.1; the rules drop such packets from elsewhere
             sysctl.write(f"ipv4/conf/{network.interface}/route_localnet", "1")
+
+
+def _is_unmarked(link: Link, network: Network) -> bool:
+    """Whether a crash has left a bridge without its mark: the kernel does not take both at once.
+
+    A name of the user's choice may be somebody else's; one from the network's id is not.
+    """
+    return not link.alias and link.kind == "bridge" and link.name == naming.bridge(network.id)
 
 
 def delete(link: Rtnetlink, name: str) -> None:

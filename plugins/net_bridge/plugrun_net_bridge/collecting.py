@@ -44,7 +44,7 @@ class Collector:
             with self._rules.used() as table:
                 table.remove_network(rules_of(network))
                 self._store.forget_network(network.id)
-        self._bridges.remove(link, network.interface)
+        self._bridges.remove(link, network)
 
     def everything(self, link: Rtnetlink) -> None:
         """Remove all bridges and all rules; the machine is as it was before.
@@ -55,6 +55,8 @@ class Collector:
             owner = self._bridges.mine(one)
             if owner is not None:
                 bridges.delete(link, one.name)
+        for network in self._store.networks():
+            self._bridges.remove(link, network)  # if a crash has left it without its mark
         off = forwarding.turn_off(self._store)
         with self._rules.used() as table:
             for network in self._store.networks():

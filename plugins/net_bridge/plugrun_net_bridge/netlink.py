@@ -114,13 +114,17 @@ class Netlink:
         :raises Changed: the list is of different moments.
         """
         os.write(self._descriptor, self._message(kind, flags, payload))
-        for number, answer, body in self._answers():
+        torn = False
+        for number, answer, marks, body in self._answers():
             if number != self._sequence:
                 continue
+            torn = torn or bool(marks & _INTERRUPTED and answer != _ERROR)
             if answer in {_ERROR, _DONE}:
                 _check(body)
-                return
+                break
             yield body
+        if torn:  # said at the end: as long as a list is not read to it, the kernel is too busy for another one
+            raise Changed
 
     def tell(self, messages: Sequence[Message]) -> None:
         """Send several messages at once and wait until those with ``ACK`` are acknowledged.
@@ -131,7 +135,7 @@ class Netlink:
         os.write(self._descriptor, b"".join(self._message(*one) for one in messages))
         waiting = {first + place for place, one in enumerate(messages) if one.flags & ACK}
         failure: OSError | None = None
-        for number, answer, body in self._answers():
+        for number, answer, _, body in self._answers():
             if number < first or answer != _ERROR:
                 continue
             try:
@@ -150,16 +154,14 @@ class Netlink:
         self._sequence += 1
         return _HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0) + payload
 
-    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the sequence number, type and payload of each message that comes."""
+    def _answers(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Yield the sequence number, type, flags and payload of each message that comes."""
         while True:
             data = os.read(self._descriptor, _RECEIVE)
             place = 0
             while place + _HEADER.size <= len(data):
                 length, kind, flags, number, _ = _HEADER.unpack_from(data, place)
-                if flags & _INTERRUPTED and kind != _ERROR:
-                    raise Changed
-                yield number, kind, data[place + _HEADER.size : place + length]
+                yield number, kind, flags, data[place + _HEADER.size : place + length]
                 place += length + (-length % 4)
 
 

@@ -133,12 +133,13 @@ def settle(subnet: Subnet) -> Subnet:
 
 
 def _network(text: str, what: str) -> IPNetwork:
+    plain = text.replace("%", " ")  # any text is accepted for a zone and kept, and would stand in the rules
     try:
-        return ipaddress.ip_network(text)
+        return ipaddress.ip_network(plain)
     except ValueError:
         pass
     try:
-        meant = ipaddress.ip_network(text, strict=False)
+        meant = ipaddress.ip_network(plain, strict=False)
     except ValueError:
         raise InvalidArgument(
             f"{text!r} is no {what} in CIDR notation", hint="write it like 10.200.0.0/24 or fd00:200::/64"
@@ -150,7 +151,7 @@ def _gateway(text: str | None, whole: IPNetwork) -> str:
     if text is None:
         return str(whole[0] if whole.num_addresses == 2 and whole.version == 4 else whole[1])
     try:
-        gateway = ipaddress.ip_address(text)
+        gateway = ipaddress.ip_address(text.replace("%", " "))
     except ValueError:
         raise InvalidArgument(f"the gateway {text!r} is no IP address") from None
     if gateway not in whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,10 +50,13 @@ def settle(
         spans = [*_taken(protocol, near), *_used(protocol), *fixed]
         if fixed:
             _check(spans, protocol)
-        for number in sorted(numbers, key=lambda number: -ports[number].size):  # long rows are harder to find
-            if not ports[number].host_port:
-                settled[number] = _choose(ports[number], spans)
-                spans.append(_span(settled[number], _THIS))
+        loose = [number for number in numbers if not ports[number].host_port]
+        loose.sort(key=lambda number: (-ports[number].size, ports[number].host_address))  # long rows are hard to find
+        for _, some in itertools.groupby(loose, key=lambda number: (ports[number].size, ports[number].host_address)):
+            alike = list(some)
+            for number, found in zip(alike, _choose([ports[number] for number in alike], spans), strict=True):
+                settled[number] = found
+                spans.append(_span(found, _THIS))
     return tuple(settled)
 
 
@@ -150,21 +154,34 @@ def _check_address(address: str, *, loopback6: bool) -> None:
 # --- Choosing --------------------------------------------------------------------------------------------------------
 
 
-def _choose(mapping: PortMapping, spans: Iterable[_Span]) -> PortMapping:
-    """Return a mapping with host ports that nobody has."""
+def _choose(alike: Sequence[PortMapping], spans: Iterable[_Span]) -> Iterator[PortMapping]:
+    """Yield mappings of one size and one address of the host with ports that nobody has.
+
+    Which are free is found out once for all of them: an image may expose every port there is.
+    """
+    mapping = alike[0]
     lowest, highest = _numbers(_RANGE)
     address = packed(mapping.host_address)
     busy = [(first, last) for first, last, other, _ in spans if _meet(other, address)]
-    gaps = [gap for gap in _gaps(sorted([*busy, *_reserved()]), lowest, highest) if gap[1] - gap[0] + 1 >= mapping.size]
-    if not gaps:
-        row = f" {mapping.size} in a row" if mapping.size > 1 else ""
-        raise FailedPrecondition(
-            f"no port{row} from {lowest} to {highest} is free for port {mapping.container_port}/{mapping.protocol}",
-            hint="name a port of the host",
-        )
-    rooms = [last - first + 2 - mapping.size for first, last in gaps]
-    first, last = random.choices(gaps, rooms)[0]  # noqa: S311 - so that who asks next does not get what was just freed
-    return mapping._replace(host_port=random.randint(first, last + 1 - mapping.size))  # noqa: S311
+    gaps = list(_gaps(sorted([*busy, *_reserved()]), lowest, highest))
+    firsts = [port for first, last in gaps for port in range(first, last + 2 - mapping.size)]
+    given: set[int] = set()
+    for one in alike:
+        while firsts:
+            place = random.randrange(len(firsts))  # noqa: S311 - so that who asks next does not get what was just freed
+            first, firsts[place] = firsts[place], firsts[-1]
+            firsts.pop()
+            row = range(first, first + one.size)
+            if given.isdisjoint(row):
+                given.update(row)
+                yield one._replace(host_port=first)
+                break
+        else:
+            row_of = f" {one.size} in a row" if one.size > 1 else ""
+            raise FailedPrecondition(
+                f"no port{row_of} from {lowest} to {highest} is free for port {one.container_port}/{one.protocol}",
+                hint="name a port of the host",
+            )
 
 
 def _gaps(busy: Iterable[tuple[int, int]], lowest: int, highest: int) -> Iterator[tuple[int, int]]:

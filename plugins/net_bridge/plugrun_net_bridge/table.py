@@ -75,7 +75,10 @@ class Table:
         live = opened()
         before = live.generation()
         nft.run(ruleset.whole(self.name, self._wanted()))
-        fingerprint = live.fingerprint(self.name)
+        try:
+            fingerprint = live.fingerprint(self.name)
+        except Changed:  # by somebody else, just now: whoever is next looks again
+            fingerprint = None
         self._forget()
         if fingerprint is not None and live.generation() == before + 1:
             self._remember(_Note(_place(live), before + 1, fingerprint))

@@ -118,6 +118,21 @@ def test_a_bridge_that_is_somebody_elses_is_left_alone(bench):
         subprocess.run(["ip", "link", "del", "front0"], check=True)
 
 
+@pytest.mark.parametrize("end", ["setup", "remove_network", "gc"])
+def test_a_bridge_that_a_crash_has_left_without_its_mark_is_known(bench, end):
+    network = bench.network()
+    bench.driver._store.add_network(network)
+    subprocess.run(["ip", "link", "add", network.interface, "type", "bridge"], check=True)
+    if end == "setup":
+        at, result = bench.up(1, network)
+        bench.driver.check(at, result)
+    elif end == "gc":
+        bench.driver.gc(frozenset())
+    else:
+        bench.driver.remove_network(network)
+    assert (network.interface in devices()) is (end == "setup")
+
+
 # --- Forwarding --------------------------------------------------------------------------------------------------
 
 

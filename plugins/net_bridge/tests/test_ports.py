@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -170,6 +172,22 @@ def test_chooses_beside_those_asked_for() -> None:
 def test_chooses_none_twice() -> None:
     chosen_from(40000, 40009)
     assert {one.host_port for one in settle([mapping()] * 10, [])} == set(range(40000, 40010))
+
+
+def test_every_port_of_an_image_that_exposes_all_is_chosen_in_no_time() -> None:
+    chosen_from(10000, 60000)
+    begun = time.process_time()
+    settled = settle([mapping()] * 20000, [])
+    assert time.process_time() - begun < 10  # half an hour, when each was looked for anew
+    assert len({one.host_port for one in settled}) == 20000
+
+
+def test_rows_that_are_chosen_share_no_port() -> None:
+    chosen_from(40000, 40011)
+    for _ in range(20):
+        with contextlib.suppress(FailedPrecondition):  # the first may be in the middle
+            one, other = settle([mapping(size=5)] * 2, [])
+            assert abs(one.host_port - other.host_port) >= 5
 
 
 def test_a_port_within_a_row_does_not_end_it() -> None:

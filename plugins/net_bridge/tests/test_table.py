@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import subprocess
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import pytest
 from plugrun.api import DriverError, FailedPrecondition, PortMapping
 from plugrun_net_bridge import live, nft
 from plugrun_net_bridge.elements import of_all
+from plugrun_net_bridge.netlink import DUMP, NETFILTER, Changed, Netlink
 from plugrun_net_bridge.table import NetworkRules, Published, Table, Wanted
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("alone")]
@@ -158,6 +162,34 @@ def test_a_change_by_others_costs_one_look(store: Store) -> None:
     assert store.asked == 1
     assert not store.table.ensure()
     assert store.asked == 1
+
+
+def test_others_that_change_rules_while_it_is_made_are_no_obstacle(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(*_: object) -> None:
+        raise Changed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(live.Live, "fingerprint", changed)
+        assert store.table.ensure()
+    assert "chain publish" in listing()
+    store.table.ensure()
+    assert not store.table.ensure()
+
+
+def test_a_list_that_changed_is_read_to_its_end() -> None:
+    """Else the kernel answers the next question for a list with EBUSY."""
+    here, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with here, kernel, Netlink(NETFILTER) as asking:
+        os.dup2(here.fileno(), asking._descriptor)
+        for kind, flags in ((20, 0x12), (20, 0x2), (3, 0x2)):
+            kernel.send(struct.pack("=IHHIIi", 20, kind, flags, 1, 0, 0))
+        with pytest.raises(Changed):
+            list(asking.ask(20, b"", DUMP))
+        here.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            here.recv(1)
 
 
 def test_is_built_in_one_transaction(store: Store) -> None:

@@ -188,9 +188,14 @@ class BridgeDriver:
                 return endpoint
             from plugrun_net_bridge import publishing
 
-            endpoint = endpoint._replace(ports=publishing.settle(self._store, network, at))
+            with_ports = publishing.past_strays(
+                self._store, self._instance, endpoint, lambda: publishing.settle(self._store, network, at)
+            )
+            endpoint = endpoint._replace(ports=with_ports)
             self._store.set_ports(endpoint)
-        endpoint = publishing.hold(endpoint, self._instance)
+        endpoint = publishing.past_strays(
+            self._store, self._instance, endpoint, lambda: publishing.hold(endpoint, self._instance)
+        )
         self._store.set_ports(endpoint)
         return endpoint
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from plugrun.api import Attachment, FailedPrecondition, InvalidArgument, Network, PortMapping
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.rules import Rules
     from plugrun_net_bridge.store import Endpoint, Store
+
+T = TypeVar("T")
 
 
 def settle(store: Store, network: Network, at: Attachment, kept: Sequence[PortMapping] = ()) -> tuple[PortMapping, ...]:
@@ -69,6 +71,39 @@ def let_go(endpoint: Endpoint) -> None:
         holder.release(holder.Holder(endpoint.holder_pid, endpoint.holder_start))
 
 
+def past_strays(store: Store, instance: str, endpoint: Endpoint, work: Callable[[], T]) -> T:
+    """Return what ``work`` does; if a port is in use, once more when a crash had left processes that hold ports.
+
+    :param endpoint: the one that is changed; nobody else changes it.
+    """
+    try:
+        return work()
+    except FailedPrecondition:
+        if not _end_strays(store, instance, endpoint):
+            raise
+    return work()
+
+
+def _end_strays(store: Store, instance: str, changed: Endpoint) -> bool:
+    """End processes that hold ports for an endpoint that is gone, or were not recorded; whether there were any.
+
+    One of another endpoint that is recorded nowhere may have been started just now.
+    """
+    from plugrun_net_bridge import holder
+
+    found = False
+    for name, process in holder.holders():
+        whose, container_id, network_id, *_ = (*name.split(" "), "", "")
+        if whose != instance:
+            continue
+        endpoint = store.find(container_id, network_id)
+        own = (container_id, network_id) == (changed.container_id, changed.network_id)
+        if endpoint is None or (own and endpoint.holder_pid != process.pid):
+            holder.release(process)
+            found = True
+    return found
+
+
 def owner(instance: str, endpoint: Endpoint) -> str:
     """Return what a process is found by that was started before a crash and recorded nowhere."""
     return f"{instance} {endpoint.container_id} {endpoint.network_id}"
@@ -83,14 +118,15 @@ def change(store: Store, rules: Rules, instance: str, at: Attachment, network: N
         old = store.find(at.container_id, network.id)
         if old is None:
             raise FailedPrecondition(f"container {at.name or at.hostname!r} is not on network {network.name!r}")
-        new = old._replace(ports=settle(store, network, at, old.ports))
+        wanted = past_strays(store, instance, old, lambda: settle(store, network, at, old.ports))
+        new = old._replace(ports=wanted)
         if new.ports == old.ports:
             return old
         store.set_ports(
             old._replace(ports=tuple(dict.fromkeys((*old.ports, *new.ports))))
         )  # so that nobody else gets them
     try:
-        new = hold(new, instance, old)
+        new = past_strays(store, instance, old, lambda: hold(new, instance, old))
     except BaseException:
         store.set_ports(old)
         raise

@@ -20,7 +20,7 @@ from plugrun.api import (
     SupportsPorts,
     SupportsReload,
 )
-from plugrun_net_bridge import naming
+from plugrun_net_bridge import holder, naming, publishing
 
 pytestmark = pytest.mark.root
 
@@ -325,6 +325,37 @@ def test_a_life_that_a_crash_ended_keeps_no_ports(bench):
     assert not Path(f"/proc/{held}/environ").exists() or not Path(f"/proc/{held}/environ").read_bytes()
     bench.driver.check(at, again)
     bench.up(2, network, ports=(PortMapping(80, 8080),))
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_holder_that_a_crash_has_left_unrecorded_gives_way(bench, protocol, gone):
+    """Killed when it had started the process and not recorded it; the endpoint is still there, or gone by now."""
+    mapping = PortMapping(80, 8080, protocol)
+    network = bench.network()
+    at, result = bench.up(1, network)
+    kept, _ = bench.up(2, network, ports=(PortMapping(80, 8081, protocol),))
+    recorded = bench.driver._store.find(at.container_id, network.id)
+    left = holder.hold([mapping], owner=publishing.owner(bench.driver._instance, recorded))
+    if gone:
+        bench.driver.teardown(at, result)
+        bench.up(3, network, ports=(mapping,))
+    else:
+        assert bench.driver.publish(at._replace(ports=(mapping,)), result).ports == (mapping,)
+    assert not holder.is_alive(left)
+    assert holder.is_alive(holder.Holder(*bench.driver._store.find(kept.container_id, network.id)[7:9]))
+
+
+def test_a_holder_of_another_engine_stays(bench):
+    left = holder.hold([PortMapping(80, 8080)], owner="another 1 2")
+    try:
+        at = bench.container(1, bench.network(), ports=(PortMapping(80, 8080),))
+        with pytest.raises(FailedPrecondition, match="8080/tcp of the host is in use"):
+            bench.driver.setup(at)
+        bench.driver.teardown(at, None)
+        assert holder.is_alive(left)
+    finally:
+        holder.release(left)
 
 
 def test_only_who_is_on_a_network_publishes_there(bench):

@@ -46,6 +46,12 @@ class Collector:
                 self._store.forget_network(network.id)
         self._bridges.remove(link, network)
 
+    def unused(self, link: Rtnetlink) -> None:
+        """Remove the bridges and rules of networks on which nobody is; the next container on one brings them back."""
+        for network in self._store.networks():
+            if not self._store.count(network.id):
+                self.network(link, network)
+
     def everything(self, link: Rtnetlink) -> None:
         """Remove all bridges and all rules; the machine is as it was before.
 

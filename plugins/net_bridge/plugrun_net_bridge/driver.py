@@ -94,7 +94,7 @@ class BridgeDriver:
         Checks(self._store, self._bridges, self._rules).check(at, _network(at), prev)
 
     def gc(self, valid: frozenset[str]) -> None:
-        """Remove every endpoint of other containers, whatever is left of it; with no valid one, all there is."""
+        """Remove every endpoint of other containers, and what only they needed; with no valid one, all there is."""
         from plugrun_net_bridge.collecting import Collector
 
         collector = Collector(self._store, self._bridges, self._rules, self._instance)
@@ -105,7 +105,9 @@ class BridgeDriver:
             collector.orphans(link, valid)
             if self._names.is_dir():
                 self._resolver().gc(valid)
-            if not valid:
+            if valid:
+                collector.unused(link)
+            else:
                 collector.everything(link)
 
     def close(self) -> None:

@@ -224,6 +224,18 @@ def test_the_bridge_keeps_its_hardware_address(bench):
     assert ip("link", "show", network.interface)[0]["address"] == mac
 
 
+def test_a_bridge_that_nobody_is_on_is_collected(bench):
+    network, other = bench.network("front"), bench.network("back")
+    at, result = bench.up(1, network)
+    kept, there = bench.up(2, other)
+    bench.driver.teardown(at, result)
+    bench.driver.gc(frozenset({kept.container_id}))
+    assert network.interface not in devices()
+    assert network.interface not in chains()
+    bench.driver.check(kept, there)
+    bench.driver.check(at, bench.driver.setup(at))
+
+
 def test_everything_goes_at_last(bench):
     before = devices(), tables()
     bench.up(1, bench.network("front", ipv6=True), ports=(PortMapping(80, 8080),))

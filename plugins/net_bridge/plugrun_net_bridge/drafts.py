@@ -22,6 +22,7 @@ _KNOWN = {
     "com.docker.network.bridge.name": "name",
 }
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}\Z"
+_NO_NAMES = {"all", "default"}  # in /proc/sys/net they stand for every interface, and the kernel takes neither
 _LEAST_MTU, _LEAST_MTU6, _MOST_MTU = 68, 1280, 65535  # RFC 791, RFC 8200, the kernel's for veth and bridges
 
 
@@ -62,14 +63,16 @@ def _options(given: Mapping[str, str]) -> dict[str, str]:
             )
         found[_KNOWN[key]] = value
     mtu = found.get("mtu")
-    if mtu is not None and not (mtu.isascii() and mtu.isdigit() and _LEAST_MTU <= int(mtu) <= _MOST_MTU):
+    if mtu is not None and not (
+        mtu.isascii() and mtu.isdigit() and len(mtu) <= 5 and _LEAST_MTU <= int(mtu) <= _MOST_MTU
+    ):
         raise InvalidArgument(f"the mtu {mtu!r} is no number from {_LEAST_MTU} to {_MOST_MTU}")
     return found
 
 
 def _interface(link: Rtnetlink, wanted: str | None, draft: NetworkDraft, others: Sequence[Network]) -> str:
     name = naming.bridge(draft.id) if wanted is None else wanted
-    if not re.match(_NAME, name):
+    if not re.match(_NAME, name) or name in _NO_NAMES:
         raise InvalidArgument(
             f"{name!r} cannot be the name of a bridge",
             hint="at most 15 letters, digits and ._- are allowed, a letter or digit first",

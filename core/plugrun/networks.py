@@ -63,6 +63,7 @@ def default(engine: Engine, driver: str, opened: NetworkDriver) -> Network | Non
     """Return the network of a driver for those who name none, made when first asked for.
 
     :return: ``None`` for a driver without networks.
+    :raises FailedPrecondition: a user's network has its name, from before the driver was installed.
     """
     if not isinstance(opened, SupportsNetworks):
         return None
@@ -73,6 +74,11 @@ def default(engine: Engine, driver: str, opened: NetworkDriver) -> Network | Non
             if found is None:
                 draft = NetworkDraft(os.urandom(32).hex(), driver)
                 found = _add(engine, driver, opened, draft, {}, default=True)
+    if not found.network.default:
+        raise FailedPrecondition(
+            f"network driver {driver!r} cannot have its default network: there is one of its name already",
+            hint=f"remove that first: plugrun network rm {driver}",
+        )
     return found.network
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from plugrun.ports import PortMapping
     from plugrun.request import NetworkChoice
 
+_HIGHEST = 99  # drivers may have two digits for it in the name of an interface
+
 
 def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> None:
     """Put a container on one more network; while it runs, at once.
@@ -34,7 +36,7 @@ def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> N
     with engine.locked(record.id):
         record = current(engine, record)
         _refuse_shared(engine, record)
-        number = max((one.number for one in record.endpoints), default=-1) + 1
+        number = _free_number(record)
         endpoint, wanted = choose(engine, choice, {}, number)
         if not endpoint.network or not isinstance(wanted, New):
             raise InvalidArgument(
@@ -59,6 +61,13 @@ def connect(engine: Engine, record: ContainerRecord, choice: NetworkChoice) -> N
             engine.containers.update(changed)
         if is_running(record):
             naming.changed(engine, record, changed)
+
+
+def _free_number(record: ContainerRecord) -> int:
+    """Return a number for one more endpoint: after all others, so that none loses the default route to it."""
+    used = {one.number for one in record.endpoints}
+    following = max(used, default=-1) + 1
+    return following if following <= _HIGHEST else next(number for number in range(_HIGHEST) if number not in used)
 
 
 def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: bool = False) -> None:

@@ -33,7 +33,7 @@ def reload(engine: Engine, records: Iterable[ContainerRecord], *, force: bool = 
             driver = engine.network(name, {})
             if isinstance(driver, SupportsReload):
                 found[name] = driver.reload(force=force)
-        except PlugrunError as error:
+        except (PlugrunError, OSError) as error:
             engine.warn(f"network driver {name} cannot see to its rules: {error}")
     return found
 
@@ -51,7 +51,7 @@ def collect(engine: Engine) -> None:
             try:
                 if declared.reason(engine.paths.root / "network" / name) is None:
                     engine.network(name, {}).gc(valid)
-            except PlugrunError as error:
+            except (PlugrunError, OSError) as error:
                 engine.warn(f"network driver {name} cannot collect what is left: {error}")
         for name in set(os.listdir(engine.paths.run_root / "netns")) - valid:
             namespaces.delete(engine.paths.netns(name))

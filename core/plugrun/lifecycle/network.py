@@ -189,4 +189,5 @@ def _namespace(engine: Engine, record: ContainerRecord, wanted: NamespacePlan) -
             f"container {other.name} is not running, so its network cannot be shared",
             hint=f"start it first: plugrun start {other.name}",
         )
-    return f"/proc/{other.pid}/ns/net"
+    pin = engine.paths.netns(other.id)  # is there if the namespace is its own, and cannot be another one's by now
+    return str(pin) if pin.exists() else f"/proc/{other.pid}/ns/net"

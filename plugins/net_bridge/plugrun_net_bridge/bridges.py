@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from plugrun.api import FailedPrecondition, Network
 from plugrun_net_bridge import ipam, links, naming, sysctl
-from plugrun_net_bridge.rules import Rules, rules_of
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.links import Link
     from plugrun_net_bridge.rtnetlink import Rtnetlink
+    from plugrun_net_bridge.rules import Rules
     from plugrun_net_bridge.store import Store
 
 _MTU = 1500
-
-port_name = naming.port
 
 
 class Bridges:
@@ -102,7 +100,7 @@ class Bridges:
             if new:
                 table.rebuild()
             elif not table.ensure():
-                table.add_network(rules_of(network))
+                table.add_network(self._rules.of(network))
         if not network.internal:
             forwarding.turn_on(self._store, six=six)
             # lets the host reach published ports by 127.0.0.1; the rules drop such packets from elsewhere

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from plugrun_net_bridge import bridges, forwarding, links
-from plugrun_net_bridge.rules import Rules, rules_of
 
 if TYPE_CHECKING:
     from plugrun.api import Network
     from plugrun_net_bridge.bridges import Bridges
     from plugrun_net_bridge.rtnetlink import Rtnetlink
+    from plugrun_net_bridge.rules import Rules
     from plugrun_net_bridge.store import Store
 
 _BRIDGE = "-"
@@ -42,7 +42,7 @@ class Collector:
         """Remove the bridge and the rules of a network, on which nobody is."""
         if self._store.exists() and self._store.knows(network.id):
             with self._rules.used() as table:
-                table.remove_network(rules_of(network))
+                table.remove_network(self._rules.of(network))
                 self._store.forget_network(network.id)
         self._bridges.remove(link, network)
 

@@ -42,10 +42,6 @@ class Resolver:
         self._open = Daemon(self._zones.open, forwards=True)
         self._internal = Daemon(self._zones.internal, forwards=False)
 
-    def available(self) -> bool:
-        """Whether a resolver is installed."""
-        return find_program() is not None
-
     def add(self, network: Network, listen: Sequence[str], entry: Entry) -> bool:
         """Have a container found by its names on a network.
 

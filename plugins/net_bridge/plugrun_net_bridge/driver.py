@@ -60,7 +60,12 @@ class BridgeDriver:
     def setup(self, at: Attachment) -> NetResult:
         """Connect a container to a network, and make what that needs on the host if it is not there."""
         network = _network(at)
-        with inside.opened(at.netns) as netns, Rtnetlink() as link, self._bridge(link, network) as bridge:
+        with (
+            _explained(f"connect container {at.name or at.container_id[:12]!r} to network {network.name!r}"),
+            inside.opened(at.netns) as netns,
+            Rtnetlink() as link,
+            self._bridge(link, network) as bridge,
+        ):
             self._rules.ensure()
             endpoint = self._lease(link, at, network)
             alias = self._bridges.alias(network.id, at.container_id)
@@ -82,8 +87,9 @@ class BridgeDriver:
         """Disconnect a container from a network; from all of them, if the attachment names none."""
         who = f"container {at.name or at.container_id[:12]!r}"
         with locks.shared(self._lock), Rtnetlink() as link, _explained(f"disconnect {who}"):
+            named = at.network is None or not at.network.default
             for endpoint in self._recorded(at):
-                self._release(link, endpoint, leaving=at.leaving)
+                self._release(link, endpoint, leaving=at.leaving, named=named)
             if not at.leaving:
                 self._bridges.remove_port(link, at.container_id, at.number)  # if no record of it was left
 
@@ -209,13 +215,16 @@ class BridgeDriver:
         found = self._store.find(at.container_id, at.network.id)
         return [] if found is None else [found]
 
-    def _release(self, link: Rtnetlink, endpoint: Endpoint, *, leaving: bool) -> None:
-        """Undo an endpoint: all that can be, and its record goes only when all is."""
+    def _release(self, link: Rtnetlink, endpoint: Endpoint, *, leaving: bool, named: bool = True) -> None:
+        """Undo an endpoint: all that can be, and its record goes only when all is.
+
+        :param named: whether a resolver may know it.
+        """
         cut = endpoints.mute if leaving else endpoints.unmake
         steps: list[Callable[[], None]] = [
             lambda: self._rules.unpublish(endpoint),
             lambda: _let_go(endpoint),
-            lambda: self._forget_name(endpoint),
+            lambda: self._forget_name(endpoint) if named else None,
             lambda: cut(link, endpoint.container_id, endpoint.number),
         ]
         failures: list[Exception] = []
@@ -240,7 +249,10 @@ class BridgeDriver:
         names = tuple(dict.fromkeys(name for name in (at.name, *at.aliases, at.container_id[:12]) if name))
         entry = Entry(at.container_id, endpoint.ip, endpoint.ip6, names)
         resolver = self._resolver()
-        return (listen, "") if resolver.add(network, listen, entry) else ((), resolver.reason)
+        if not resolver.add(network, listen, entry):
+            return (), resolver.reason
+        self._rules.serve(network)
+        return listen, ""
 
     def _forget_name(self, endpoint: Endpoint) -> None:
         if self._names.is_dir():

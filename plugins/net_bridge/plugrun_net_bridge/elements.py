@@ -8,7 +8,6 @@ from plugrun.api import NamedTuple
 from plugrun_net_bridge.mapped import Mapped, Published, mapped
 
 _KEY = 5  # fields of an element: of these and no more its set and its key consist
-_IPV6 = "10"  # NFPROTO_IPV6
 
 
 class NetworkRules(NamedTuple):
@@ -17,11 +16,13 @@ class NetworkRules(NamedTuple):
     :param bridge: its interface.
     :param subnets: of both IP versions, in CIDR notation.
     :param internal: nothing leaves it, and nothing comes in.
+    :param served: our resolver listens on the bridge; of an internal network nothing else of the host's is reached.
     """
 
     bridge: str
     subnets: tuple[str, ...]
     internal: bool
+    served: bool = False
 
 
 class Wanted(NamedTuple):
@@ -29,16 +30,12 @@ class Wanted(NamedTuple):
 
     :param former4: the interfaces there were when plugrun turned on IPv4 forwarding, between which there must be none;
         ``former6`` likewise.
-    :param loopback6: programs of the host reach ports at ``::1``, as they do at ``127.0.0.1`` in any case. It needs a
-        route for each bridge, ``local ::1 dev BRIDGE table local metric 1024`` (or more, each its own), by which
-        answers to ``::1`` may come from there; and works only while ``net.bridge.bridge-nf-call-ip6tables`` is off.
     """
 
     networks: Sequence[NetworkRules]
     published: Sequence[Published]
     former4: Sequence[str] = ()
     former6: Sequence[str] = ()
-    loopback6: bool = False
 
 
 class Element(NamedTuple):
@@ -61,6 +58,8 @@ def of_network(network: NetworkRules) -> Iterator[Element]:
     yield Element("same", f"{bridge} . {bridge}")
     if network.internal:
         yield Element("internal", bridge)
+    if network.served:
+        yield Element("served", bridge)
     for subnet in network.subnets:
         version = 6 if ":" in subnet else 4
         yield Element(f"own{version}", f"{bridge} . {subnet}")
@@ -74,8 +73,6 @@ def of_all(wanted: Wanted) -> Iterator[Element | Mapped]:
     yield from mapped(wanted.published)
     for name, interfaces in (("former4", wanted.former4), ("former6", wanted.former6)):
         yield from (Element(name, f'"{one}"') for one in interfaces if '"' not in one)
-    if wanted.loopback6:
-        yield Element("loopback6", _IPV6)
 
 
 def by_set(elements: Iterable[Element | Mapped]) -> dict[str, list[Element | Mapped]]:

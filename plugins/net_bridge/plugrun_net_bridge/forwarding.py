@@ -72,7 +72,7 @@ def turn_off(store: Store) -> bool:
 
 def _keep_autoconfiguration(store: Store) -> None:
     """Let interfaces go on to listen to routers, which with 1 they do only while the host does not forward."""
-    names = [name for name in sysctl.interfaces6() if sysctl.read(f"ipv6/conf/{name}/{_ADVERTISED}") == "1"]
-    store.set_fact(_ADVERTISED, json.dumps(names))
-    for name in names:
+    names = {name for name in sysctl.interfaces6() if sysctl.read(f"ipv6/conf/{name}/{_ADVERTISED}") == "1"}
+    store.set_fact(_ADVERTISED, json.dumps(sorted(names | set(json.loads(store.fact(_ADVERTISED) or "[]")))))
+    for name in sorted(names):
         sysctl.write(f"ipv6/conf/{name}/{_ADVERTISED}", "2")

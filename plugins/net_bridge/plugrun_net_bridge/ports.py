@@ -24,23 +24,20 @@ _Span = tuple[int, int, bytes, str]
 _OTHERS, _HOST, _THIS = "another container", "the host", "this container"
 
 
-def settle(
-    ports: Sequence[PortMapping], taken: Iterable[PortMapping], *, loopback6: bool = False
-) -> tuple[PortMapping, ...]:
+def settle(ports: Sequence[PortMapping], taken: Iterable[PortMapping]) -> tuple[PortMapping, ...]:
     """Return ``ports`` with a host port chosen wherever it is 0.
 
     Chosen ones are in a row, of those that the host has for programs that do not care (``ip_local_port_range``), and
     not reserved for others (``ip_local_reserved_ports``).
 
     :param taken: what other containers have published, settled.
-    :param loopback6: see :class:`plugrun_net_bridge.elements.Wanted`.
     :raises FailedPrecondition: a port is in use by a program on the host or by another container, or given twice; or
         the host has no such address, or not as many free ports in a row.
     """
     if not ports:
         return ()
     for address in {one.host_address for one in ports}:
-        _check_address(address, loopback6=loopback6)
+        _check_address(address)
     lowest, highest = reach(ports)
     near = [one for one in taken if one.host_port <= highest and one.host_port + one.size > lowest]
     settled = list(ports)
@@ -132,14 +129,14 @@ def _at(address: str) -> str:
     return f"[{address}]:" if ":" in address else f"{address}:" if address else ""
 
 
-def _check_address(address: str, *, loopback6: bool) -> None:
+def _check_address(address: str) -> None:
     """Have the host say whether it has an address.
 
     :raises FailedPrecondition: it has not.
     """
     if not address:
         return
-    if packed(address) == _LOOPBACK6 and not loopback6:
+    if packed(address) == _LOOPBACK6:
         raise FailedPrecondition(f"ports cannot be published at {address} on this host", hint="use 127.0.0.1")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:

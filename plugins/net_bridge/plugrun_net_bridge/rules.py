@@ -43,6 +43,21 @@ class Rules:
         with self.used() as table:
             return table.ensure()
 
+    def of(self, network: Network) -> NetworkRules:
+        """Return what the rules need to know of a network."""
+        subnets = tuple(one.subnet for one in network.subnets)
+        return NetworkRules(network.interface, subnets, network.internal, self._store.is_served(network.id))
+
+    def serve(self, network: Network) -> None:
+        """Let containers of an internal network ask our resolver, which listens there.
+
+        :raises DriverError: nftables refused.
+        """
+        if network.internal and not self._store.is_served(network.id):
+            with self.used() as table:
+                self._store.set_served(network.id)
+                table.add_network(self.of(network))
+
     def publish(self, endpoint: Endpoint) -> None:
         """Publish the ports of an endpoint, which the store has already.
 
@@ -78,16 +93,11 @@ class Rules:
         from plugrun_net_bridge import forwarding
 
         return Wanted(
-            networks=[rules_of(network) for network in self._store.networks()],
+            networks=[self.of(network) for network in self._store.networks()],
             published=[one for endpoint in self._store.published() for one in published(endpoint, endpoint.ports)],
             former4=forwarding.former(self._store, 4),
             former6=forwarding.former(self._store, 6),
         )
-
-
-def rules_of(network: Network) -> NetworkRules:
-    """Return what the rules need to know of a network."""
-    return NetworkRules(network.interface, tuple(one.subnet for one in network.subnets), network.internal)
 
 
 def published(endpoint: Endpoint, ports: Sequence[PortMapping]) -> list[Published]:

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from plugrun_net_bridge.mapped import Mapped
 
 SETS: Final = """
-    # Bridges; those of internal networks; pairs of a bridge and itself.
+    # Bridges; those of internal networks; and of those where our own resolver listens; pairs of a bridge and itself.
     set bridges { typeof iifname; }
     set internal { typeof iifname; }
+    set served { typeof iifname; }
     set same { typeof iifname . oifname; }
 
     # The subnets of each bridge, and of all.
@@ -30,9 +31,6 @@ SETS: Final = """
     # The interfaces there were when plugrun turned on forwarding.
     set former4 { typeof iifname; }
     set former6 { typeof iifname; }
-
-    # IPv6 if the host's programs reach published ports at ::1 too.
-    set loopback6 { typeof meta nfproto; }
 
     # Published ports: at one address of the host, at all, and many in a row that keep their numbers.
     map addrs4 { typeof ip daddr . meta l4proto . th dport : ip daddr . th dport; }
@@ -64,8 +62,8 @@ CHAINS: Final = """
 
     chain started {
         type nat hook output priority -100; policy accept;
-        # Unless the host is prepared for them, answers would not get back; this way who asks is refused at once.
-        ip6 daddr ::1 meta nfproto != @loopback6 accept
+        # Answers would not get back; this way who asks is refused at once.
+        ip6 daddr ::1 accept
         fib daddr type local jump publish
     }
 
@@ -89,7 +87,6 @@ CHAINS: Final = """
         ip saddr @subnets4 masquerade
         ip6 saddr @subnets6 masquerade
         oifname @bridges ip saddr 127.0.0.0/8 masquerade
-        oifname @bridges ip6 saddr ::1 masquerade
     }
 
     chain passing {
@@ -102,9 +99,10 @@ CHAINS: Final = """
         iifname @bridges ct state invalid drop
         oifname @bridges ct status dnat accept
         oifname @bridges drop
-        # The machine must not become a router because a container runs.
-        meta nfproto ipv4 iifname @former4 oifname @former4 drop
-        meta nfproto ipv6 iifname @former6 oifname @former6 drop
+        # The machine must not become a router because a container runs. Where another engine has published a port, or
+        # what comes from an interface made since, is for others to say.
+        meta nfproto ipv4 iifname @former4 ct status & dnat == 0 drop
+        meta nfproto ipv6 iifname @former6 ct status & dnat == 0 drop
     }
 
     chain entering {
@@ -112,11 +110,12 @@ CHAINS: Final = """
         iifname @internal jump inward
     }
 
-    # The host answers the containers of an internal network, as far as the network itself needs it.
+    # The host answers the containers of an internal network, as far as the network itself needs it. Another resolver of
+    # the host's would carry what it is asked outside (CVE-2024-29018).
     chain inward {
         ct state established,related accept
-        iifname . ip daddr @own4 meta l4proto { 6, 17 } th dport 53 accept
-        iifname . ip6 daddr @own6 meta l4proto { 6, 17 } th dport 53 accept
+        iifname @served iifname . ip daddr @own4 meta l4proto { 6, 17 } th dport 53 accept
+        iifname @served iifname . ip6 daddr @own6 meta l4proto { 6, 17 } th dport 53 accept
         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
         drop
     }

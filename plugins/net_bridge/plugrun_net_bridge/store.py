@@ -62,6 +62,14 @@ class Store:
         """Whether a network is up."""
         return bool(self._do("SELECT 1 FROM networks WHERE id = ?", (network_id,)))
 
+    def is_served(self, network_id: str) -> bool:
+        """Whether our resolver listens on a network."""
+        return bool(self._do("SELECT 1 FROM networks WHERE id = ? AND served", (network_id,)))
+
+    def set_served(self, network_id: str) -> None:
+        """Remember that our resolver listens on a network."""
+        self._do("UPDATE networks SET served = 1 WHERE id = ?", (network_id,))
+
     def networks(self) -> list[Network]:
         """Return the networks that are up."""
         return [_decode_network(row[0]) for row in self._do("SELECT record FROM networks ORDER BY id")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_forwarding_stays_for_those_who_came_later(bench):
         bench.driver.gc(frozenset())
         assert setting("ipv4/ip_forward") == "1"
         rules = subprocess.run(["nft", "list", "ruleset"], check=True, capture_output=True, text=True).stdout
-        assert "oifname @former4 drop" in rules
+        assert "iifname @former4" in rules
         assert '"docker0"' not in rules
     finally:
         subprocess.run(["ip", "link", "del", "docker0"], check=True)
@@ -172,6 +173,18 @@ def test_a_host_that_is_a_router_stays_one(bench):
     assert not bench.driver._rules._wanted().former4
     bench.driver.gc(frozenset())
     assert setting("ipv4/ip_forward") == "1"
+
+
+def test_only_our_own_resolver_is_asked_from_an_internal_network(bench):
+    network = bench.network(internal=True)._replace(default=False)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("0.0.0.0", 53))  # as dnsmasq does, which asks others
+        _, result = bench.up(1, network)
+        assert "another program listens at port 53" in result.unnamed
+        assert [one.served for one in bench.driver._rules._wanted().networks] == [False]
+    _, result = bench.up(2, network)
+    assert result.nameservers
+    assert [one.served for one in bench.driver._rules._wanted().networks] == [True]
 
 
 def test_an_internal_network_needs_no_forwarding(bench):

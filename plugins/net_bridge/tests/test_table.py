@@ -48,7 +48,7 @@ class Store:
 
     def wanted(self) -> Wanted:
         self.asked += 1
-        return Wanted(tuple(self.networks), tuple(self.published), former6=("eth0",), loopback6=True)
+        return Wanted(tuple(self.networks), tuple(self.published), former6=("eth0",))
 
 
 @pytest.fixture

@@ -44,7 +44,8 @@ class Engine:
         self._network: dict[tuple[str, frozenset[tuple[str, str]]], NetworkDriver] = {}
         self._pools: dict[str, int] = {}  # what keeps the pools of open drivers from being removed
         self._reserve = Reserve(paths.reserve)
-        self._database = Database(paths.database, room=self._reserve.spent)
+        self.room = self._reserve.spent  # for drivers, which write down what they undo
+        self._database = Database(paths.database, room=self.room)
         self.containers = ContainerStore(self._database)
         self.snapshots = SnapshotStore(self._database)
 
@@ -70,7 +71,7 @@ class Engine:
         """The content store."""
         from plugrun.images.store import ImageStore
 
-        return ImageStore(self.paths.images, room=self._reserve.spent)
+        return ImageStore(self.paths.images, room=self.room)
 
     @cached_property
     def volumes(self) -> VolumeStore:

@@ -129,7 +129,7 @@ def test_a_full_disk_can_be_looked_at_and_emptied(disk, busybox_archive, tmp_pat
         assert_refused(plugrun("run", "--rm", "busybox", "true"), 125, FULL)
         small = archives.write_tar(tmp_path / "small.tar", Parts().docker())
         assert_refused(plugrun("load", "-i", small), 1, FULL)  # what is held back for records is not for images
-    assert_refused(plugrun("start", "made"), 1, "cannot start container made", FULL)
+    assert_refused(plugrun("start", "made"), 1, FULL)
     assert not [path for path in files(plugrun.roots.root) if path.endswith(".new")]
     assert len(plugrun("ps", "-aq").ok().stdout.split()) == 3
     assert not (plugrun.roots.root / "state.db-wal").exists()  # there was room to finish

@@ -32,7 +32,8 @@ def reload(engine: Engine, records: Iterable[ContainerRecord], *, force: bool = 
         try:
             driver = engine.network(name, {})
             if isinstance(driver, SupportsReload):
-                found[name] = driver.reload(force=force)
+                with engine.room():
+                    found[name] = driver.reload(force=force)
         except (PlugrunError, OSError) as error:
             engine.warn(f"network driver {name} cannot see to its rules: {error}")
     return found
@@ -44,7 +45,7 @@ def collect(engine: Engine) -> None:
     A driver that cannot is a warning. Nothing is set up meanwhile (:func:`setting_up`), so that whatever a driver finds
     has its record by then.
     """
-    with _in_use(engine, shared=False):
+    with _in_use(engine, shared=False), engine.room():
         alive = engine.containers.all(Status.STARTING, Status.RUNNING)
         valid = frozenset(record.id for record in alive)
         for name, declared in engine.plugins.network.items():

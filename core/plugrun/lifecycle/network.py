@@ -91,7 +91,8 @@ def netns_of(engine: Engine, record: ContainerRecord) -> str | None:
 def connect(engine: Engine, record: ContainerRecord, endpoint: Endpoint, netns: str | None) -> Endpoint:
     """Have an endpoint set up; return it with what came of it. If it fails, :func:`disconnect` it."""
     driver = engine.network(endpoint.driver, endpoint.options)
-    return endpoint._replace(result=stored(driver.setup(attachment(engine, record, endpoint, netns))))
+    with engine.room():
+        return endpoint._replace(result=stored(driver.setup(attachment(engine, record, endpoint, netns))))
 
 
 def disconnect(engine: Engine, record: ContainerRecord, endpoint: Endpoint, netns: str | None) -> None:
@@ -163,7 +164,8 @@ def result_of(stored: Mapping[str, Any] | None) -> NetResult | None:
 
 def _teardown(engine: Engine, record: ContainerRecord, endpoint: Endpoint, netns: str | None, *, leaving: bool) -> None:
     driver = engine.network(endpoint.driver, endpoint.options)
-    driver.teardown(attachment(engine, record, endpoint, netns, leaving=leaving), result_of(endpoint.result))
+    with engine.room():
+        driver.teardown(attachment(engine, record, endpoint, netns, leaving=leaving), result_of(endpoint.result))
 
 
 def _namespace(engine: Engine, record: ContainerRecord, wanted: NamespacePlan) -> str | None:

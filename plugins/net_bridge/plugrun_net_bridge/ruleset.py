@@ -101,8 +101,8 @@ CHAINS: Final = """
         oifname @bridges drop
         # The machine must not become a router because a container runs. Where another engine has published a port, or
         # what comes from an interface made since, is for others to say.
-        meta nfproto ipv4 iifname @former4 ct status & dnat == 0 drop
-        meta nfproto ipv6 iifname @former6 ct status & dnat == 0 drop
+        meta nfproto ipv4 iifname @former4 ct status ! dnat drop
+        meta nfproto ipv6 iifname @former6 ct status ! dnat drop
     }
 
     chain entering {

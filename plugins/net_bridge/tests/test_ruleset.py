@@ -42,7 +42,7 @@ UNSERVED = Wanted([one._replace(served=False) for one in NETWORKS], PUBLISHED)
 SERVED = "iifname @served "
 ASK4 = SERVED + "iifname . ip daddr @own4 meta l4proto { 6, 17 } th dport 53 accept"
 ASK6 = SERVED + "iifname . ip6 daddr @own6 meta l4proto { 6, 17 } th dport 53 accept"
-FORMER = "meta nfproto ipv{0} iifname @former{0} ct status & dnat == 0 drop"
+FORMER = "meta nfproto ipv{0} iifname @former{0} ct status ! dnat drop"
 
 Probe = Callable[[Bridged, float], bool]
 

@@ -513,7 +513,8 @@ class Attachment(NamedTuple):
     :param name: the container's name.
     :param number: tells the endpoints of one container apart; its interface is ``eth<number>``, and of several default
         routes that of the lowest number is used.
-    :param ip: the IPv4 address that the user wants, without prefix; ``ip6`` and ``mac`` likewise.
+    :param ip: the IPv4 address that the user wants, without prefix; ``ip6`` and ``mac`` likewise. A driver grants such
+        a wish or refuses it, but never ignores it.
     :param aliases: more names for the container on this network.
     :param ports: what to publish, for a driver that is :class:`SupportsPorts`.
     :param leaving: for ``teardown``: the core deletes the namespace next, and what only exists in it, or ends with it,
@@ -583,7 +584,8 @@ class NetworkDriver(Protocol):
     def teardown(self, at: Attachment, prev: NetResult | None) -> None:
         """Undo :meth:`setup`. Idempotent; works without the namespace, after a failed setup, and twice.
 
-        What the network itself needs may stay, for the next endpoint.
+        What the network itself needs may stay, for the next endpoint. Nothing else may: with a namespace that lives on
+        nothing of the endpoint is left in it, unless the attachment is ``leaving``.
         """
         ...
 
@@ -645,7 +647,7 @@ class SupportsReload(Protocol):
         """Bring back what is missing, for all networks and endpoints. Costs next to nothing when nothing is.
 
         :param force: make it anew in any case, in one step.
-        :return: whether something was.
+        :return: whether something was missing, or was made anew.
         """
         ...
 

@@ -79,7 +79,8 @@ def plugrun_commands(app: typer.Typer) -> None:
 def plugrun_parse_network(value: str) -> NetworkRequest | None:
     """Claim a ``--net`` value that is more than a driver's name, such as ``container:web``.
 
-    Called while a container is created, for values that name no driver.
+    Called while a container is created, for values that name no driver. On the command line, a value that begins with
+    ``word=`` is Docker's long form, and what it names is asked for.
 
     :param value: the text after ``--net``, never empty.
     :return: which driver the value means and what else it says; ``None`` means "not mine", and the next plugin is

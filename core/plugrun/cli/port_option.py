@@ -11,11 +11,9 @@ from itertools import islice
 
 from plugrun.cli.addresses import address
 from plugrun.errors import InvalidArgument
-from plugrun.ports import PortMapping
+from plugrun.ports import MAX_PORT, PROTOCOLS, PortMapping
 
 _FORM = "[ADDRESS:][HOST:]PORT[/PROTOCOL]"
-_PROTOCOLS = ("tcp", "udp", "sctp")
-_LAST = 65535
 
 
 def publish(texts: Iterable[str]) -> list[PortMapping]:
@@ -103,7 +101,7 @@ def inside(text: str) -> str:
 
 def _protocol(about: str, text: str) -> tuple[str, str]:
     rest, slash, protocol = text.partition("/")
-    if slash and protocol.lower() not in _PROTOCOLS:
+    if slash and protocol.lower() not in PROTOCOLS:
         raise InvalidArgument(f"{about} has the unknown protocol {protocol!r}", hint="use tcp, udp or sctp")
     return rest, protocol.lower() or "tcp"
 
@@ -127,7 +125,7 @@ def _span(about: str, text: str) -> tuple[int, int]:
     if not _is_port(first) or (dash and not _is_port(last)):
         raise InvalidArgument(
             f"{about}: {text!r} is no port" if text else f"{about} is not {_FORM}",
-            hint=f"ports are 1 to {_LAST}, or a range such as 8000-8010",
+            hint=f"ports are 1 to {MAX_PORT}, or a range such as 8000-8010",
         )
     if int(last or first) < int(first):
         raise InvalidArgument(f"{about}: the range {text} goes backwards", hint=f"write {last}-{first}")
@@ -135,7 +133,7 @@ def _span(about: str, text: str) -> tuple[int, int]:
 
 
 def _is_port(text: str) -> bool:
-    return re.fullmatch(r"\d{1,5}", text, re.ASCII) is not None and 1 <= int(text) <= _LAST
+    return re.fullmatch(r"\d{1,5}", text, re.ASCII) is not None and 1 <= int(text) <= MAX_PORT
 
 
 def _same_place(one: str, other: str) -> bool:

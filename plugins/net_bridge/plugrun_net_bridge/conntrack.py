@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from plugrun.api import NamedTuple
-from plugrun_net_bridge.netlink import ACK, DUMP, NESTED, REQUEST, Changed, Netlink, attribute, attributes
+from plugrun_net_bridge.attributes import attribute, attributes
+from plugrun_net_bridge.netlink import ACK, DUMP, NESTED, REQUEST, Changed, Netlink
 
 if TYPE_CHECKING:
     from plugrun_net_bridge.mapped import Mapped

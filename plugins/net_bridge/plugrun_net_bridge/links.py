@@ -6,6 +6,7 @@ import socket
 import struct
 from typing import NamedTuple
 
+from plugrun_net_bridge.attributes import attribute, attributes
 from plugrun_net_bridge.rtnetlink import (
     DELLINK,
     GETADDR,
@@ -18,8 +19,6 @@ from plugrun_net_bridge.rtnetlink import (
     Attributes,
     Message,
     Rtnetlink,
-    attribute,
-    attributes,
     number,
     text,
     to_number,

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from plugrun.api import NamedTuple
-from plugrun_net_bridge.netlink import DUMP, REQUEST, SOCK_DIAG, Netlink, attributes
+from plugrun_net_bridge.attributes import attributes
+from plugrun_net_bridge.netlink import DUMP, REQUEST, SOCK_DIAG, Netlink
 
 _BY_FAMILY: Final = 20  # SOCK_DIAG_BY_FAMILY
 _REQUEST = struct.Struct("=BBBxI48x")  # struct inet_diag_req_v2: family, protocol, extensions, states, any socket

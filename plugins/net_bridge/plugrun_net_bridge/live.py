@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from plugrun.api import Unavailable
+from plugrun_net_bridge.attributes import attribute, attributes, several
 from plugrun_net_bridge.netlink import (
     ACK,
     CREATE,
@@ -20,9 +21,6 @@ from plugrun_net_bridge.netlink import (
     REQUEST,
     Message,
     Netlink,
-    attribute,
-    attributes,
-    several,
 )
 
 if TYPE_CHECKING:

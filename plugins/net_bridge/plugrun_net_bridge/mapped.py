@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from plugrun.api import FailedPrecondition, NamedTuple, PortMapping
-from plugrun_net_bridge.netlink import NESTED, attribute
+from plugrun_net_bridge.attributes import attribute
+from plugrun_net_bridge.netlink import NESTED
 
 PROTOCOLS: Final = {"tcp": 6, "udp": 17, "sctp": 132}
 """Numbers of IP protocols, as nft(8) prints them when it is told not to look for names."""

@@ -24,47 +24,16 @@ NESTED: Final = 0x8000
 
 _INTERRUPTED = 0x10  # NLM_F_DUMP_INTR
 _ERROR, _DONE = 2, 3
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED, NLA_F_NET_BYTEORDER
 _SO_NETNS_COOKIE = 71
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _BUFFER = 1 << 24  # bytes at most; only what is used is taken
 _RECEIVE = 1 << 18
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 
 
 class Changed(Exception):
     """What was listed changed meanwhile."""
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return one attribute, padded for the next."""
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
-
-
-def attributes(data: bytes, place: int = 0) -> dict[int, bytes]:
-    """Return the attributes that follow a header of ``place`` bytes, by kind."""
-    found = {}
-    while place + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, place)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE_MASK] = data[place + _ATTRIBUTE.size : place + length]
-        place += length + (-length % 4)
-    return found
-
-
-def several(data: bytes) -> Iterator[bytes]:
-    """Yield the values of attributes that may all be of one kind."""
-    place = 0
-    while place + _ATTRIBUTE.size <= len(data):
-        length, _ = _ATTRIBUTE.unpack_from(data, place)
-        if length < _ATTRIBUTE.size:
-            break
-        yield data[place + _ATTRIBUTE.size : place + length]
-        place += length + (-length % 4)
 
 
 class Message(NamedTuple):

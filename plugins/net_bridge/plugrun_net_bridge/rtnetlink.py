@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Self
 
+from plugrun_net_bridge.attributes import attribute, attributes
+
 # linux/netlink.h
 _REQUEST, _ACK, _DUMP, _CREATE, _EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 _DUMP_INTERRUPTED = 0x10
@@ -21,7 +23,6 @@ _ACK_CAPPED, _ACK_TLVS = 0x100, 0x200
 _ERROR, _DONE = 2, 3
 _ATTRIBUTE_MESSAGE = 1  # NLMSGERR_ATTR_MSG
 _SOL_NETLINK, _CAP_ACK, _EXT_ACK, _STRICT = 270, 10, 11, 12
-_TYPE_MASK = 0x3FFF  # without NLA_F_NESTED, NLA_F_NET_BYTEORDER
 
 # linux/rtnetlink.h
 NEWLINK, DELLINK, GETLINK, SETLINK = 16, 17, 18, 19
@@ -29,7 +30,6 @@ NEWADDR, GETADDR = 20, 22
 NEWROUTE, GETROUTE = 24, 26
 
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ATTRIBUTE = struct.Struct("=HH")  # struct nlattr
 _RECEIVE = 65536
 _TRIES = 5
 
@@ -49,12 +49,6 @@ class Message(NamedTuple):
     create: bool = False
 
 
-def attribute(kind: int, value: bytes) -> bytes:
-    """Return one attribute, padded for the next."""
-    length = _ATTRIBUTE.size + len(value)
-    return _ATTRIBUTE.pack(length, kind) + value + bytes(-length % 4)
-
-
 def text(kind: int, value: str) -> bytes:
     """Return an attribute that is a string."""
     return attribute(kind, value.encode() + b"\0")
@@ -63,19 +57,6 @@ def text(kind: int, value: str) -> bytes:
 def number(kind: int, value: int) -> bytes:
     """Return an attribute that is an unsigned number of 32 bits."""
     return attribute(kind, value.to_bytes(4, sys.byteorder))
-
-
-def attributes(data: bytes) -> Attributes:
-    """Return what :func:`attribute` packed, by kind; of several of one kind the last."""
-    found = {}
-    place = 0
-    while place + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, place)
-        if length < _ATTRIBUTE.size:
-            break
-        found[kind & _TYPE_MASK] = data[place + _ATTRIBUTE.size : place + length]
-        place += length + (-length % 4)
-    return found
 
 
 def to_number(value: bytes) -> int:

@@ -67,7 +67,14 @@ def _free_number(record: ContainerRecord) -> int:
     """Return a number for one more endpoint: after all others, so that none loses the default route to it."""
     used = {one.number for one in record.endpoints}
     following = max(used, default=-1) + 1
-    return following if following <= _HIGHEST else next(number for number in range(_HIGHEST) if number not in used)
+    if following <= _HIGHEST:
+        return following
+    if len(used) > _HIGHEST:
+        raise FailedPrecondition(
+            f"container {record.name} is on {len(used)} networks, the most there can be",
+            hint=f"take it off one: plugrun network disconnect NETWORK {record.name}",
+        )
+    return min(set(range(_HIGHEST)) - used)
 
 
 def disconnect(engine: Engine, record: ContainerRecord, name: str, *, force: bool = False) -> None:

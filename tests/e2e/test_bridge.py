@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def plugrun(shared_plugrun):
     yield shared_plugrun
-    shared_plugrun.remove_networks()
+    shared_plugrun.remove_all()
 
 
 @pytest.fixture
@@ -251,7 +251,7 @@ def busy(shared_world, shared_plugrun):
     for number, options in enumerate(([], ["--net", "four"], ["--net", "inside"])):  # which makes the bridges
         plugrun.start("other" if not number else f"other{number}", *options)
     yield plugrun, (shared_world.ruleset(), shared_world.host.devices(), plugrun("ps", "-aq").stdout)
-    plugrun.remove_networks()
+    plugrun.remove_all()
 
 
 def unchanged(plugrun, world):

@@ -91,7 +91,7 @@ def ports_of_bridges(host):
 @pytest.fixture
 def plugrun(shared_plugrun, networks):
     yield shared_plugrun
-    shared_plugrun.remove_all()
+    shared_plugrun.remove_containers()
     until(lambda: not ports_of_bridges(shared_plugrun.host))
 
 

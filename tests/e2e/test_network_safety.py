@@ -37,7 +37,7 @@ def world(shared_world):
 @pytest.fixture
 def plugrun(shared_plugrun, world):
     yield shared_plugrun
-    shared_plugrun.remove_networks()
+    shared_plugrun.remove_all()
 
 
 # --- Containers -----------------------------------------------------------------------------------------------------

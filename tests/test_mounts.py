@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -91,6 +92,22 @@ def test_what_is_mounted_spreads_to_no_other_namespace(tmp_path, target):
 def propagation(point):
     listed = ["findmnt", "--noheadings", "--output", "PROPAGATION", "--mountpoint", point]
     return subprocess.run(listed, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_an_overlay_that_the_kernel_makes_read_only_does_not_stay(tmp_path, target, file_system):
+    """It does where there is no room for its work directory, and says so in its log alone."""
+    disk = file_system("ext4", tmp_path / "disk", size=2**23)
+    for name in ("lower", "upper", "work"):
+        (disk / name).mkdir()
+    overlay = Mount("overlay", "overlay", [f"{name}dir={disk / name}" for name in ("lower", "upper", "work")])
+    with contextlib.suppress(OSError), open(disk / "ballast", "wb", buffering=0) as ballast:
+        while ballast.write(bytes(1024)):
+            pass
+    with pytest.raises(DriverError, match=r"cannot mount overlay file system at .*: No space left on device"):
+        mounts.mount_all([overlay], target)
+    assert not mounts.is_mount_point(target)
+    (disk / "ballast").unlink()
+    mounts.mount_all([overlay], target)
 
 
 def test_more_lower_directories_than_fit_in_a_page(tmp_path, target):

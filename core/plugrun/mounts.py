@@ -191,9 +191,22 @@ def _mount(mount: Mount, target: str) -> None:
             # A bind takes its flags only from a second call: mount(2), "Creating a bind mount".
             linux.mount("", target, "", linux.MS_REMOUNT | linux.MS_BIND | flags, "")
         linux.mount("", target, "", linux.MS_PRIVATE, "")
+        if mount.type != "bind" and not flags & linux.MS_RDONLY:
+            _insist_on_writing(target)
     except OSError:
         linux.umount(target, linux.MNT_DETACH)
         raise
+
+
+def _insist_on_writing(target: str) -> None:
+    """Refuse what has become read-only: overlayfs does where it cannot make its work directory, as on a full disk.
+
+    :raises OSError: that.
+    """
+    about = os.statvfs(target)
+    if about.f_flag & os.ST_RDONLY:
+        number = errno.EROFS if about.f_bavail and about.f_favail else errno.ENOSPC
+        raise OSError(number, os.strerror(number))
 
 
 def _split_options(options: Sequence[str]) -> tuple[int, list[str]]:

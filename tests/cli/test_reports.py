@@ -201,7 +201,7 @@ def test_ps_shows_what_runs_and_with_a_everything(plugrun, three):
     (row,) = table(plugrun("ps").ok().stdout)
     assert list(row) == ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "STORAGE", "NETWORK", "NAMES"]
     assert (row["CONTAINER ID"], row["IMAGE"], row["COMMAND"]) == (three[0][:12], "busybox", '"sleep 1000"')
-    assert (row["STORAGE"], row["NETWORK"], row["NAMES"]) == ("overlay", "bridge", "web")
+    assert (row["STORAGE"], row["NETWORK"], row["NAMES"]) == ("overlay", "none", "web")
     assert row["CREATED"].endswith(" ago")
     assert row["STATUS"].startswith("Up ")
     rows = table(plugrun("ps", "-a").ok().stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,7 +22,10 @@ LONG = "x" * 300
 def plugrun(tmp_path_factory):
     """One engine for all of these tests: none may change it."""
     run_root = Path(tempfile.mkdtemp(prefix="t", dir="/run"))
-    return Cli(Roots(tmp_path_factory.mktemp("engine") / "root", run_root))
+    cli = Cli(Roots(tmp_path_factory.mktemp("engine") / "root", run_root))
+    yield cli
+    cli.remove_all()
+    shutil.rmtree(run_root)
 
 
 @pytest.fixture(scope="module")

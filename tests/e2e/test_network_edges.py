@@ -19,7 +19,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def web(engine, plugrun, busybox):
     """The record of a container that is made, and not started."""
-    plugrun("create", "--name", "web", busybox, "sleep", "600").ok()
+    plugrun("create", "--name", "web", "--net", "bridge", busybox, "sleep", "600").ok()
     return engine.containers.find("web")
 
 

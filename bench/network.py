@@ -49,7 +49,6 @@ def measure(stack: contextlib.ExitStack, work: Path) -> dict[str, Any]:
         return {
             "settings": {
                 "parallel_rounds": network_starts.ROUNDS,
-                "patience": network_starts.PATIENCE,
                 "too_long": network_ports.TOO_LONG / 1000,
                 "seconds": network_paths.SECONDS,
                 "rounds": ROUNDS,

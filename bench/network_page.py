@@ -25,8 +25,8 @@ them. "one": what a single command took, of those of all rounds. Docker's daemon
 {growth}
 
 `run -d`, milliseconds: the median of the start that makes so many containers and of two before and after it (the first
-has only those after it); "of the 1st": the last one measured. Every engine has the machine to itself, and
-{patience:.0f} seconds: where a column is empty they were over, after as many starts as "started" says.
+has only those after it); "of the 1st": the last one measured. Every engine has the machine to itself, and starts as
+many as "started" says in "s" seconds: where a column is empty its time was over.
 
 ![Start beside many containers](network-growth.svg)
 
@@ -42,8 +42,10 @@ port and address family.
 ![Published ports](network-ports.svg)
 
 One port of a running container of plugrun's, published and withdrawn in a Python process in which the engine is loaded:
-"in the driver" is the network driver alone, "in the engine" the call that also locks the container and records its
-ports. "beside" is how many ports another container has published, each a mapping of its own. Milliseconds.
+"in the rules" is what nftables takes; "in the driver" the network driver, which also has a process hold the port, so
+that no program of the host gets it, and writes down whose it is; "in the engine" the call that also locks the container
+and records its ports. "beside" is how many ports another container has published, each a mapping of its own.
+Milliseconds.
 
 {single}
 
@@ -92,14 +94,14 @@ SHOWN = (1, 100, 500)
 def growth_table(rows: Rows) -> str:
     heads = " | ".join(f"{number}{'st' if number == 1 else 'th'} ms".rjust(8) for number in SHOWN)
     lines = [
-        f"| engine           | started | {heads} | of the 1st |",
-        f"|------------------|--------:|{'---------:|' * len(SHOWN)}-----------:|",
+        f"| engine           | started |   s | {heads} | of the 1st |",
+        f"|------------------|--------:|----:|{'---------:|' * len(SHOWN)}-----------:|",
     ]
     for row in rows:
         points = {number: time for number, time in row["points"] if number in SHOWN}
         times = " | ".join(optional(points.get(number), 8) for number in SHOWN)
         ratio = points[max(points)] / points[1]
-        lines.append(f"| {row['engine']:16} | {row['started']:7} | {times} | {ratio:9.2f}x |")
+        lines.append(f"| {row['engine']:16} | {row['started']:7} | {row['seconds']:3.0f} | {times} | {ratio:9.2f}x |")
     return "\n".join(lines)
 
 

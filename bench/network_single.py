@@ -1,4 +1,7 @@
-"""One port of a running container, in a process that is warm: what the driver takes, and what the engine does."""
+"""One port of a running container, in a process that is warm: what the rules take, the driver, and the engine.
+
+The driver also has a process hold the port, and writes down who has it; the engine writes the container's record.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+from unittest import mock
 
 import page
 from engines import Engine, opened, output
@@ -53,16 +58,32 @@ def _one_port(engine: Any, others: int) -> list[dict[str, Any]]:
     bare = network.attachment(engine, record, endpoint, network.netns_of(engine, record))
     result = network.result_of(endpoint.result)
     in_driver: dict[str, list[float]] = {"publish": [], "withdraw": []}
+    in_rules: dict[str, list[float]] = {"publish": [], "withdraw": []}
     for _ in range(ROUNDS + 1):
         for work, at in (("publish", bare._replace(ports=one)), ("withdraw", bare)):
-            started = time.perf_counter()
-            result = driver.publish(at, result)
-            in_driver[work].append((time.perf_counter() - started) * 1000)
+            with _rules_timed(in_rules[work]):
+                started = time.perf_counter()
+                result = driver.publish(at, result)
+                in_driver[work].append((time.perf_counter() - started) * 1000)
     return [
         _row(work, where, others, times[work][1:])
-        for where, times in (("in the driver", in_driver), ("in the engine", in_engine))
+        for where, times in (("in the rules", in_rules), ("in the driver", in_driver), ("in the engine", in_engine))
         for work in ("publish", "withdraw")
     ]
+
+
+def _rules_timed(times: list[float]) -> AbstractContextManager[object]:
+    """Have the time of every change of published ports in nftables added to ``times``."""
+    from plugrun_net_bridge.table import Table
+
+    whole = Table.change
+
+    def change(*arguments: Any) -> None:
+        started = time.perf_counter()
+        whole(*arguments)
+        times.append((time.perf_counter() - started) * 1000)
+
+    return mock.patch.object(Table, "change", change)
 
 
 def _timed(work: Callable[[], object]) -> float:

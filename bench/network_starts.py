@@ -16,7 +16,7 @@ from run import milliseconds
 AT_ONCE = int(os.environ.get("AT_ONCE", "64"))
 ROUNDS = int(os.environ.get("PARALLEL_ROUNDS", "3"))
 MANY = int(os.environ.get("GROWTH", "500"))
-PATIENCE = float(os.environ.get("GROWTH_SECONDS", "180"))  # for the starts of one engine
+PATIENCE = float(os.environ.get("GROWTH_SECONDS", "240"))  # for the starts of one engine
 AROUND = 2  # so many starts before and after one make its median
 
 
@@ -69,9 +69,10 @@ def growth(engines: Sequence[Engine]) -> list[dict[str, Any]]:
         while len(times) < MANY + AROUND and time.monotonic() - began < PATIENCE:
             page.progress(f"{engine.name}, start {len(times) + 1} of {MANY}")
             times.append(milliseconds(engine.run_sleeper()))
+        seconds = time.monotonic() - began
         page.progress(f"{engine.name}, removing {len(times)}")
         engine.remove_all()
-        rows.append({"engine": engine.title, "started": len(times), "points": _points(times)})
+        rows.append({"engine": engine.title, "started": len(times), "seconds": seconds, "points": _points(times)})
     return rows
 
 

@@ -57,6 +57,15 @@ def test_what_a_root_test_leaves_fails_it(inner):
 
 
 @pytest.mark.root
+def test_what_a_modules_fixtures_leave_fails_it(inner):
+    fixture = "@pytest.fixture(scope='module', autouse=True)\ndef leak():"
+    output = inner(f"pass\n{fixture}\n    subprocess.run('ip link add leak1 type bridge', shell=True, check=True)")
+    subprocess.run(["ip", "link", "del", "leak1"], check=True)
+    assert "1 passed, 1 error" in output
+    assert "left behind: leak1" in output
+
+
+@pytest.mark.root
 @pytest.mark.parametrize(
     ("leak", "mend", "kind"),
     [
